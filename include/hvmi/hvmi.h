@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file hvmi.h
+ * libhvmi: look into virtual machines from outside. Includes all public headers but backend.h.
+ */
+#ifndef HVMI_HVMI_H
+#define HVMI_HVMI_H
+
+#include <hvmi/common.h>
+#include <hvmi/error.h>
+#include <hvmi/registers.h>
+#include <hvmi/vm.h>
+#include <hvmi/space.h>
+#include <hvmi/profile.h>
+#include <hvmi/os.h>
+
+#endif

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file os.h
+ * The operating system in a machine: what it is, its processes, modules and memory regions.
+ *
+ * An OS handle is immutable after hvmi_os_attach(): any number of iterators of any threads at
+ * once, each iterator in one thread at a time. It must go before its machine.
+ */
+#ifndef HVMI_OS_H
+#define HVMI_OS_H
+
+#include <hvmi/profile.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct hvmi_os;
+
+enum hvmi_os_kind { HVMI_OS_UNKNOWN = 0, HVMI_OS_LINUX = 1, HVMI_OS_WINDOWS = 2 };
+
+/** How to attach. Zero it, set size, then what is wanted. */
+struct hvmi_os_options {
+	size_t size;		/**< sizeof(struct hvmi_os_options) */
+	uint32_t flags;		/**< none yet: 0 */
+	uint32_t reserved;
+};
+
+/**
+ * Recognise the operating system, from memory and, where there are any, registers. Nothing else is
+ * needed.
+ * @param options  may be NULL
+ * @return -ENOENT: no operating system that is known was found (@p err says what was looked for);
+ *         -ENOTSUP: recognised, but too old or built without what is needed
+ */
+HVMI_API int hvmi_os_attach(struct hvmi_vm *vm, const struct hvmi_os_options *options,
+			    struct hvmi_os **ret, struct hvmi_error *err);
+
+/** NULL is allowed. */
+HVMI_API void hvmi_os_detach(struct hvmi_os *os);
+
+/** What was recognised. Strings live as long as the handle. */
+struct hvmi_os_info {
+	size_t size;		/**< sizeof(struct hvmi_os_info) */
+	uint32_t kind;		/**< enum hvmi_os_kind */
+	uint32_t arch;		/**< enum hvmi_arch */
+	uint32_t paging;	/**< enum hvmi_paging of the kernel */
+	uint32_t levels;	/**< page-table levels */
+	const char *release;	/**< "6.1.0-37-amd64" */
+	const char *banner;	/**< the whole build banner */
+	uint64_t kernel_gva;	/**< start of the kernel image (Linux: _text) */
+	uint64_t kernel_gpa;	/**< the same in guest-physical memory */
+	uint64_t kernel_len;	/**< bytes of the image */
+	int64_t slide;		/**< KASLR: kernel_gva minus where it was linked */
+	int64_t physical_slide;	/**< KASLR: kernel_gpa minus where it was linked to be loaded */
+	uint64_t root;		/**< page-table root of the kernel, guest-physical */
+};
+HVMI_API int hvmi_os_info(const struct hvmi_os *os, struct hvmi_os_info *ret);
+
+/** How sure something is. */
+enum hvmi_confidence {
+	HVMI_CONFIDENCE_UNKNOWN = 0,	/**< not found */
+	HVMI_CONFIDENCE_LOW = 1,	/**< inferred */
+	HVMI_CONFIDENCE_MEDIUM = 2,	/**< one source, checked for plausibility */
+	HVMI_CONFIDENCE_HIGH = 3	/**< independent sources agree */
+};
+
+/** One thing that attaching found out. Strings live as long as the handle. */
+struct hvmi_fact {
+	size_t size;		/**< sizeof(struct hvmi_fact) */
+	const char *name;	/**< "release", "slide", "root", "btf", ... */
+	const char *value;	/**< printable */
+	const char *source;	/**< where it was found and what it was checked with */
+	uint32_t confidence;	/**< enum hvmi_confidence */
+	uint32_t reserved;
+	uint64_t gpa;		/**< where it was found, or HVMI_NO_ADDRESS */
+	uint64_t len;		/**< bytes it occupies there, or 0 */
+};
+
+/** Fact number @p index, in the order they were found. -ENOENT: no more. */
+HVMI_API int hvmi_os_explain(const struct hvmi_os *os, uint32_t index, struct hvmi_fact *ret);
+
+/** Symbols and types of the kernel; lives as long as the handle. */
+HVMI_API const struct hvmi_profile *hvmi_os_profile(const struct hvmi_os *os);
+
+/** A new address space of the kernel, to be destroyed by the caller. */
+HVMI_API int hvmi_os_kernel_space(const struct hvmi_os *os, struct hvmi_space **ret,
+				  struct hvmi_error *err);
+
+/* Processes and threads. */
+
+/** hvmi_task.flags: a kernel thread. */
+#define HVMI_TASK_KERNEL 1u
+/** hvmi_task.flags: the leader of its process; its pid is the process's. */
+#define HVMI_TASK_LEADER 2u
+
+/** Bits of hvmi_task.valid: fields that are known. Others are zero or empty. */
+#define HVMI_TASK_HAS_PID 1u
+#define HVMI_TASK_HAS_TGID 2u
+#define HVMI_TASK_HAS_PPID 4u
+#define HVMI_TASK_HAS_UID 8u		/**< uid, gid, euid, egid */
+#define HVMI_TASK_HAS_NAME 16u
+#define HVMI_TASK_HAS_STATE 32u
+#define HVMI_TASK_HAS_START 64u
+#define HVMI_TASK_HAS_FLAGS 128u	/**< HVMI_TASK_KERNEL */
+#define HVMI_TASK_HAS_ROOT 256u
+#define HVMI_TASK_HAS_THREADS 512u
+
+/** A process, or one thread of it. */
+struct hvmi_task {
+	size_t size;		/**< sizeof(struct hvmi_task) */
+	uint32_t valid;		/**< HVMI_TASK_HAS_* */
+	uint32_t flags;		/**< HVMI_TASK_KERNEL ... */
+	uint64_t object;	/**< Linux: guest-virtual address of its task_struct */
+	int32_t pid;		/**< of the thread (Linux: gettid()), in the first pid namespace */
+	int32_t tgid;		/**< of the process (Linux: getpid()) */
+	int32_t ppid;		/**< of the parent process */
+	uint32_t threads;	/**< threads in the process */
+	uint32_t uid, gid;	/**< real; in the first user namespace */
+	uint32_t euid, egid;	/**< effective */
+	uint32_t state;		/**< the letter that ps shows: R S D T t X Z P I */
+	uint32_t reserved;
+	uint64_t start_ns;	/**< since the guest booted */
+	uint64_t root;		/**< page-table root (Linux: of the kernel half's owner, mm->pgd) */
+	char name[64];		/**< Linux: comm, raw bytes */
+};
+
+struct hvmi_task_iter;
+
+/** hvmi_task_iter_create() flags: every thread, not just the leaders. */
+#define HVMI_TASKS_THREADS 1u
+
+/** Begin a list of all processes, the idle task left out. */
+HVMI_API int hvmi_task_iter_create(struct hvmi_os *os, uint32_t flags,
+				   struct hvmi_task_iter **ret, struct hvmi_error *err);
+
+/**
+ * The next task: 1, 0 at the end. A list that is damaged ends with -EBADMSG, one that goes on too
+ * long with -EOVERFLOW; what came before stays good.
+ */
+HVMI_API int hvmi_task_next(struct hvmi_task_iter *iter, struct hvmi_task *ret,
+			    struct hvmi_error *err);
+HVMI_API void hvmi_task_iter_destroy(struct hvmi_task_iter *iter);
+
+/** Find a process or thread by pid. -ENOENT: none. */
+HVMI_API int hvmi_task_find(struct hvmi_os *os, int32_t pid, struct hvmi_task *ret,
+			    struct hvmi_error *err);
+
+/** The address space of a task; a kernel thread's is the kernel's. Destroyed by the caller. */
+HVMI_API int hvmi_task_space(struct hvmi_os *os, const struct hvmi_task *task,
+			     struct hvmi_space **ret, struct hvmi_error *err);
+
+/**
+ * The command line of a process: its arguments, each ended by a NUL. Empty for a kernel thread.
+ * @param len_ret  bytes in @p buf
+ * @return -EFAULT: (partly) paged out, -EOVERFLOW: longer than @p size; what was read is in @p buf
+ *         and *@p len_ret is set
+ */
+HVMI_API int hvmi_task_arguments(struct hvmi_os *os, const struct hvmi_task *task, char *buf,
+				 size_t size, size_t *len_ret, struct hvmi_error *err);
+
+/** The environment of a process as it was started; as hvmi_task_arguments(). */
+HVMI_API int hvmi_task_environment(struct hvmi_os *os, const struct hvmi_task *task, char *buf,
+				   size_t size, size_t *len_ret, struct hvmi_error *err);
+
+/* Modules of the kernel. */
+
+enum hvmi_module_state {
+	HVMI_MODULE_UNKNOWN = 0,
+	HVMI_MODULE_LIVE = 1,
+	HVMI_MODULE_COMING = 2,
+	HVMI_MODULE_GOING = 3,
+	HVMI_MODULE_UNFORMED = 4
+};
+
+/** A loaded kernel module. */
+struct hvmi_module {
+	size_t size;		/**< sizeof(struct hvmi_module) */
+	uint64_t object;	/**< Linux: guest-virtual address of its struct module */
+	uint64_t base;		/**< where its code begins */
+	uint64_t bytes;		/**< of all its parts together, as lsmod says */
+	uint32_t state;		/**< enum hvmi_module_state */
+	uint32_t reserved;
+	char name[64];
+};
+
+struct hvmi_module_iter;
+HVMI_API int hvmi_module_iter_create(struct hvmi_os *os, struct hvmi_module_iter **ret,
+				     struct hvmi_error *err);
+/** As hvmi_task_next(). */
+HVMI_API int hvmi_module_next(struct hvmi_module_iter *iter, struct hvmi_module *ret,
+			      struct hvmi_error *err);
+HVMI_API void hvmi_module_iter_destroy(struct hvmi_module_iter *iter);
+
+/* Memory regions of a process. */
+
+/** hvmi_region.flags: changes are shared with other mappings ('s' in /proc/PID/maps). */
+#define HVMI_REGION_SHARED 1u
+/** hvmi_region.flags: backed by a file, @ref hvmi_region.offset is meaningful. */
+#define HVMI_REGION_FILE 2u
+/** hvmi_region.flags: the path could not be read in full. */
+#define HVMI_REGION_PATH_PARTIAL 4u
+
+/** A region of virtual memory: [start, end). */
+struct hvmi_region {
+	size_t size;		/**< sizeof(struct hvmi_region) */
+	uint64_t object;	/**< Linux: guest-virtual address of its vm_area_struct */
+	uint64_t start;
+	uint64_t end;
+	uint64_t offset;	/**< bytes into the file */
+	uint64_t inode;		/**< of the file, or 0 */
+	uint32_t device;	/**< of the file: (major << 20) | minor, or 0 */
+	uint32_t rights;	/**< HVMI_RIGHT_READ, _WRITE, _EXECUTE; what was asked for */
+	uint32_t flags;		/**< HVMI_REGION_* */
+	uint32_t reserved;
+	/**
+	 * Path of the file as in the first mount namespace's /proc/PID/maps, raw bytes, or
+	 * "[heap]", "[stack]", "[vdso]", "[anon:NAME]" ..., or "". Valid until the next call on the
+	 * iterator.
+	 */
+	const char *path;
+};
+
+struct hvmi_region_iter;
+
+/** Begin a list of the regions of a task's address space; none for a kernel thread. */
+HVMI_API int hvmi_region_iter_create(struct hvmi_os *os, const struct hvmi_task *task,
+				     struct hvmi_region_iter **ret, struct hvmi_error *err);
+/** As hvmi_task_next(); ascending addresses. */
+HVMI_API int hvmi_region_next(struct hvmi_region_iter *iter, struct hvmi_region *ret,
+			      struct hvmi_error *err);
+HVMI_API void hvmi_region_iter_destroy(struct hvmi_region_iter *iter);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

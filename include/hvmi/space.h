@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file space.h
+ * An address space: a page-table root and a paging mode.
+ *
+ * Translation follows the Intel SDM volume 3 (2023-06), chapter 4 "Paging", and the AMD APM
+ * volume 2, chapter 5. A space is cheap to make and is used by one thread at a time; make one for
+ * each thread. It must go before its machine.
+ */
+#ifndef HVMI_SPACE_H
+#define HVMI_SPACE_H
+
+#include <hvmi/vm.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct hvmi_space;
+
+/** How linear addresses are translated. */
+enum hvmi_paging {
+	HVMI_PAGING_NONE = 0,		/**< CR0.PG clear: 32-bit linear = physical */
+	HVMI_PAGING_X86_32 = 1,		/**< 2 levels, 4 KiB and (with PSE) 4 MiB pages, PSE-36 */
+	HVMI_PAGING_X86_PAE = 2,	/**< 3 levels, 4 KiB and 2 MiB */
+	HVMI_PAGING_X86_4LEVEL = 3,	/**< 48-bit, 4 KiB, 2 MiB, 1 GiB */
+	HVMI_PAGING_X86_5LEVEL = 4	/**< LA57: 57-bit, 4 KiB, 2 MiB, 1 GiB */
+};
+
+/** hvmi_space_config.flags: CR4.PSE, 4 MiB pages in HVMI_PAGING_X86_32. */
+#define HVMI_SPACE_PSE 1u
+/** hvmi_space_config.flags: EFER.NXE; without it bit 63 of an entry is reserved. */
+#define HVMI_SPACE_NX 2u
+
+/** What makes an address space. Zero it, set size, then the rest. */
+struct hvmi_space_config {
+	size_t size;		/**< sizeof(struct hvmi_space_config) */
+	uint64_t root;		/**< CR3; its flag and PCID bits are ignored */
+	uint32_t paging;	/**< enum hvmi_paging */
+	uint32_t flags;		/**< HVMI_SPACE_* */
+	uint32_t physical_bits;	/**< MAXPHYADDR, 32 to 52; 0: 52 (40 for PSE-36) */
+	uint32_t reserved;
+};
+
+/** Make an address space. -EINVAL: the configuration makes no sense. */
+HVMI_API int hvmi_space_create(struct hvmi_vm *vm, const struct hvmi_space_config *config,
+			       struct hvmi_space **ret, struct hvmi_error *err);
+
+/** Make the address space that a vCPU runs in now. -ENOTSUP: its control registers are unknown. */
+HVMI_API int hvmi_space_create_vcpu(struct hvmi_vm *vm, uint32_t vcpu, struct hvmi_space **ret,
+				    struct hvmi_error *err);
+
+/** NULL is allowed. */
+HVMI_API void hvmi_space_destroy(struct hvmi_space *space);
+
+/** The configuration that it was made with. */
+HVMI_API int hvmi_space_get_config(const struct hvmi_space *space, struct hvmi_space_config *ret);
+
+/** The machine it belongs to. */
+HVMI_API struct hvmi_vm *hvmi_space_vm(const struct hvmi_space *space);
+
+/** Rights of a page, as the CPU combines them over all levels. */
+#define HVMI_RIGHT_READ 1u
+#define HVMI_RIGHT_WRITE 2u	/**< for supervisor writes CR0.WP decides too */
+#define HVMI_RIGHT_EXECUTE 4u
+#define HVMI_RIGHT_USER 8u	/**< from CPL 3; SMEP, SMAP and protection keys not considered */
+
+/** What stops a translation. */
+enum hvmi_fault {
+	HVMI_FAULT_NONE = 0,
+	HVMI_FAULT_NON_CANONICAL = 1,	/**< the address is not one of this paging mode */
+	HVMI_FAULT_NOT_PRESENT = 2,	/**< entries[entry_count - 1] is not present */
+	HVMI_FAULT_RESERVED = 3,	/**< entries[entry_count - 1] has a reserved bit set */
+	HVMI_FAULT_NO_MEMORY = 4	/**< the last entry lies where there is no RAM; its value is 0 */
+};
+
+/** One paging-structure entry that a translation used. */
+struct hvmi_walk_entry {
+	uint64_t gpa;
+	uint64_t value;
+	uint32_t level;		/**< 5: PML5E, 4: PML4E, 3: PDPTE, 2: PDE, 1: PTE */
+	uint32_t reserved;
+};
+
+/** A translation in full. */
+struct hvmi_walk {
+	size_t size;		/**< sizeof(struct hvmi_walk) */
+	uint64_t gva;
+	uint64_t gpa;		/**< HVMI_NO_ADDRESS on a fault */
+	uint64_t page_size;	/**< bytes; 0 on a fault */
+	uint32_t rights;	/**< HVMI_RIGHT_*; 0 on a fault */
+	uint32_t fault;		/**< enum hvmi_fault */
+	uint32_t fault_level;	/**< level of the entry that stopped it, 0 if none did */
+	uint32_t entry_count;
+	struct hvmi_walk_entry entries[5];
+};
+
+/**
+ * Translate and tell everything.
+ * @param ret  written also when the result is -EFAULT, where it describes the fault
+ * @return -EFAULT: the translation faults (ret->fault, and @p err says level and entry)
+ */
+HVMI_API int hvmi_space_walk(struct hvmi_space *space, uint64_t gva, struct hvmi_walk *ret,
+			     struct hvmi_error *err);
+
+/** Translate one address. -EFAULT: it is not mapped. */
+HVMI_API int hvmi_space_translate(struct hvmi_space *space, uint64_t gva, uint64_t *gpa_ret);
+
+/** A run of mapped memory: equal rights, contiguous in both address spaces, as long as it goes. */
+struct hvmi_mapping {
+	size_t size;		/**< sizeof(struct hvmi_mapping) */
+	uint64_t gva;
+	uint64_t gpa;
+	uint64_t len;		/**< bytes; 0 means all of a 2^64 space, which cannot be mapped */
+	uint32_t rights;	/**< HVMI_RIGHT_* */
+	uint32_t reserved;
+};
+
+/** Entries that one hvmi_space_next_mapping() examines at most. */
+#define HVMI_SPACE_STEP_BUDGET 16777216u
+
+/**
+ * The first run of mapped memory at or above *@p cursor (0 at first; it is moved behind the run).
+ * Costs time in proportion to what is mapped. A run that starts below *@p cursor is given from
+ * *@p cursor on.
+ * @param last  the highest address of interest, inclusive
+ * @return 1: *@p ret is a run; 0: no more; -EOVERFLOW: HVMI_SPACE_STEP_BUDGET entries were examined
+ *         without an answer (page tables that refer to themselves do that); *@p cursor moved on, so
+ *         calling again goes on from there.
+ */
+HVMI_API int hvmi_space_next_mapping(struct hvmi_space *space, uint64_t *cursor, uint64_t last,
+				     struct hvmi_mapping *ret);
+
+/**
+ * Read virtual memory, across pages.
+ * @param done_ret  bytes that were read, from the start, also on failure; may be NULL
+ * @return -EFAULT: gva + *done_ret is not mapped, or mapped to where no RAM is; else as
+ *         hvmi_vm_read().
+ */
+HVMI_API int hvmi_space_read(struct hvmi_space *space, uint64_t gva, void *buf, size_t len,
+			     size_t *done_ret);
+
+/** Write virtual memory, whatever its rights; as hvmi_space_read() and hvmi_vm_write(). */
+HVMI_API int hvmi_space_write(struct hvmi_space *space, uint64_t gva, const void *buf, size_t len,
+			      size_t *done_ret);
+
+/**
+ * Read a C string: up to the first NUL, at most @p size - 1 bytes; always terminated.
+ * @param len_ret  its length; may be NULL
+ * @return -EFAULT: unmapped before its end (what could be read is in @p buf), -EOVERFLOW: no NUL in
+ *         @p size - 1 bytes (they are in @p buf).
+ */
+HVMI_API int hvmi_space_read_string(struct hvmi_space *space, uint64_t gva, char *buf, size_t size,
+				    size_t *len_ret);
+
+/**
+ * A pointer to virtual memory, without copying; as hvmi_vm_map(), given back by hvmi_vm_unmap().
+ * -ENOTSUP also where the pages are not contiguous in guest-physical memory.
+ */
+HVMI_API int hvmi_space_map(struct hvmi_space *space, uint64_t gva, size_t len, const void **ret);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

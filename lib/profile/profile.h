@@ -8,11 +8,14 @@
 
 #include <hvmi/profile.h>
 
+#include "profile/name_index.h"
 #include "util/util.h"
 
 /* Bounds on what a guest can make us hold. */
 #define SYMBOLS_MAX 2000000u
 #define SYMBOL_NAMES_MAX (64u * 1024 * 1024)
+/* Above this distance an address does not belong to the symbol below it. */
+#define SYMBOL_BYTES_MAX (64u * 1024 * 1024)
 #define TYPES_MAX 4000000u
 #define MEMBERS_MAX 16000000u
 #define TYPE_NAMES_MAX (64u * 1024 * 1024)
@@ -23,8 +26,7 @@ struct symbols {
 	uint64_t *gva;		/* ascending once frozen */
 	uint32_t *name;		/* offset in names: the kind letter, then the name, then a NUL */
 	char *names;
-	uint32_t *buckets;	/* open-addressed index by name, once frozen; UINT32_MAX: empty */
-	uint32_t bucket_count;	/* a power of two */
+	struct name_index by_name;	/* once frozen */
 };
 
 /* A zeroed struct symbols is empty and may be added to. */
@@ -36,6 +38,10 @@ int symbols_freeze(struct symbols *symbols);
 void symbols_deinit(struct symbols *symbols);
 /* As hvmi_profile_symbol(). */
 int symbols_find(const struct symbols *symbols, const char *name, uint64_t *gva_ret);
+/* The symbol that hvmi_profile_symbol_at() means, by index. */
+int symbols_at(const struct symbols *symbols, uint64_t gva, uint32_t *index_ret);
+/* Everything but ret->size, which is zeroed. */
+void symbols_get(const struct symbols *symbols, uint32_t index, struct hvmi_symbol *ret);
 
 /* One type; its id is its index. */
 struct type {

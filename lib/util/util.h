@@ -80,4 +80,7 @@ int options_copy(void *to, size_t known, const void *from);
  */
 int result_copy(void *to, const void *from, size_t known);
 
+/* As hvmi_text_escape(), but leaves backslashes alone: for text that is already escaped in part. */
+size_t text_sanitise(const void *bytes, size_t len, char *buf, size_t size);
+
 #endif

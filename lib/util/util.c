@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "util/util.h"
+
+int bytes_source_read(void *context, uint64_t address, void *buf, size_t len)
+{
+	const struct bytes_source *source = context;
+	if (address < source->base || address - source->base > source->len ||
+	    len > source->len - (address - source->base))
+		return -EFAULT;
+	memcpy(buf, (const uint8_t *)source->bytes + (address - source->base), len);
+	return 0;
+}
+
+/* Every sized struct begins with a size_t and holds at least one more field. */
+#define SIZED_MIN (2 * sizeof(size_t))
+
+int options_copy(void *to, size_t known, const void *from)
+{
+	size_t size;
+	memcpy(&size, from, sizeof(size));
+	if (size < SIZED_MIN || size > 64 * KIB)
+		return -EINVAL;
+	for (size_t i = known; i < size; i++)
+		if (((const uint8_t *)from)[i])
+			return -EINVAL;
+	memset(to, 0, known);
+	memcpy(to, from, MIN(size, known));
+	return 0;
+}
+
+int result_copy(void *to, const void *from, size_t known)
+{
+	size_t size;
+	memcpy(&size, to, sizeof(size));
+	if (size < SIZED_MIN || size > 64 * KIB)
+		return -EINVAL;
+	size_t shared = MIN(size, known);
+	memcpy((uint8_t *)to + sizeof(size), (const uint8_t *)from + sizeof(size),
+	       shared - sizeof(size));
+	memset((uint8_t *)to + shared, 0, size - shared);
+	return 0;
+}

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <dlfcn.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "vm/vm.h"
+
+static void log_message(hvmi_log_fn log, void *context, uint32_t level, const char *format,
+			va_list args)
+{
+	char raw[1024], safe[1024];
+	vsnprintf(raw, sizeof(raw), format, args);
+	text_sanitise(raw, strlen(raw), safe, sizeof(safe));
+	log(context, level, safe);
+}
+
+void vm_log(struct hvmi_vm *vm, uint32_t level, const char *format, ...)
+{
+	if (!vm->log)
+		return;
+	va_list args;
+	va_start(args, format);
+	log_message(vm->log, vm->log_context, level, format, args);
+	va_end(args);
+}
+
+static void host_log(const struct hvmi_backend_host *host, uint32_t level, const char *format, ...)
+{
+	const struct hvmi_vm *vm = (const void *)((const char *)host - offsetof(struct hvmi_vm, host));
+	if (!vm->log)
+		return;
+	va_list args;
+	va_start(args, format);
+	log_message(vm->log, vm->log_context, level, format, args);
+	va_end(args);
+}
+
+static int load_module(struct hvmi_vm *vm, const char *scheme, const char *folder,
+		       const struct hvmi_backend **ret, struct hvmi_error *err)
+{
+	char path[4096];
+	int len = snprintf(path, sizeof(path), "%s/hvmi-backend-%s.so", folder, scheme);
+	if (len < 0 || (size_t)len >= sizeof(path))
+		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS, "module_dir is too long");
+	vm->module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	if (!vm->module) {
+		const char *reason = dlerror();
+		return hvmi_error_set(err, -ENOENT, HVMI_NO_ADDRESS,
+				      "no backend for '%s:' (%s); if this is a file, write "
+				      "dump:%s:...", scheme, reason ? reason : "?", scheme);
+	}
+	/* POSIX has dlsym() give functions as void *. */
+	hvmi_backend_entry_fn entry;
+	*(void **)&entry = dlsym(vm->module, HVMI_BACKEND_ENTRY);
+	const struct hvmi_backend *backend =
+		entry ? entry(HVMI_VERSION_MAJOR, HVMI_VERSION_MINOR) : NULL;
+	if (!backend)
+		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
+				      "%s does not serve libhvmi %s: install the module that "
+				      "belongs to this library", path, hvmi_version());
+	*ret = backend;
+	return 0;
+}
+
+static int take_backend(struct hvmi_vm *vm, const struct hvmi_backend *backend,
+			struct hvmi_error *err)
+{
+	if (backend->size < offsetof(struct hvmi_backend, write))
+		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS,
+				      "the backend's table is too small");
+	memcpy(&vm->backend, backend, MIN(backend->size, sizeof(vm->backend)));
+	const struct hvmi_backend *b = &vm->backend;
+	if (!b->scheme || !b->open || !b->close || !b->describe || !b->range || !b->read)
+		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS,
+				      "the backend lacks a required method");
+	return 0;
+}
+
+static int compare_ranges(const void *a, const void *b)
+{
+	const struct vm_range *x = a, *y = b;
+	return x->gpa < y->gpa ? -1 : x->gpa > y->gpa;
+}
+
+static int map_range(struct hvmi_vm *vm, struct vm_range *r)
+{
+	const void *host;
+	int rc = vm->backend.map ? vm->backend.map(vm->machine, r->index, &host) : -ENOTSUP;
+	if (rc == -ENOTSUP)
+		return 0;
+	if (rc)
+		return rc;
+	r->host = host;
+	r->guard = guard_add(host, r->len);
+	return r->guard ? 0 : -ENOMEM;
+}
+
+static int take_ranges(struct hvmi_vm *vm, struct hvmi_error *err)
+{
+	uint32_t count = vm->description.ranges;
+	if (count > HVMI_RANGES_MAX)
+		return hvmi_error_set(err, -EOVERFLOW, HVMI_NO_ADDRESS,
+				      "the machine has %u RAM ranges, more than %u", count,
+				      HVMI_RANGES_MAX);
+	vm->ranges = calloc(MAX(count, 1u), sizeof(*vm->ranges));
+	if (!vm->ranges)
+		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
+	for (uint32_t i = 0; i < count; i++) {
+		struct hvmi_range range;
+		int rc = vm->backend.range(vm->machine, i, &range);
+		if (rc)
+			return hvmi_error_set(err, rc, HVMI_NO_ADDRESS,
+					      "RAM range %u cannot be had", i);
+		if (range.len == 0 || range.gpa > UINT64_MAX - range.len)
+			return hvmi_error_set(err, -EBADMSG, range.gpa, "RAM range %u is malformed",
+					      i);
+		vm->ranges[i] = (struct vm_range){ .gpa = range.gpa, .len = range.len, .index = i };
+		vm->ram += range.len;
+	}
+	qsort(vm->ranges, count, sizeof(*vm->ranges), compare_ranges);
+	for (uint32_t i = 1; i < count; i++)
+		if (vm->ranges[i].gpa - vm->ranges[i - 1].gpa < vm->ranges[i - 1].len)
+			return hvmi_error_set(err, -EBADMSG, vm->ranges[i].gpa,
+					      "RAM ranges overlap");
+	vm->range_count = count;
+	for (uint32_t i = 0; i < count; i++) {
+		int rc = map_range(vm, &vm->ranges[i]);
+		if (rc)
+			return hvmi_error_set(err, rc, vm->ranges[i].gpa,
+					      "guest memory cannot be mapped: %s",
+					      hvmi_error_name(rc));
+	}
+	return 0;
+}
+
+static int open_machine(struct hvmi_vm *vm, const struct hvmi_target *target,
+			struct hvmi_error *err)
+{
+	void *machine = NULL;
+	int rc = vm->backend.open(target, &vm->host, &machine, err);
+	if (rc)
+		return rc;
+	vm->machine = machine;
+	for (uint32_t i = 0; i < target->option_count; i++)
+		if (!target->options[i].asked)
+			return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS,
+					      "'%s' is no option of %s targets here",
+					      target->options[i].name, vm->backend.scheme);
+	struct hvmi_machine description = { .size = sizeof(description) };
+	rc = vm->backend.describe(vm->machine, &description);
+	if (rc)
+		return hvmi_error_set(err, rc, HVMI_NO_ADDRESS, "the machine cannot be described");
+	vm->description = description;
+	vm->description.format[sizeof(vm->description.format) - 1] = '\0';
+	return take_ranges(vm, err);
+}
+
+HVMI_API int hvmi_open(const char *target_text, const struct hvmi_open_options *options,
+		       struct hvmi_vm **ret, struct hvmi_error *err)
+{
+	if (!target_text || !ret)
+		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS, "a required argument is NULL");
+	struct hvmi_open_options o = { .size = sizeof(o) };
+	if (options && (options_copy(&o, sizeof(o), options) || o.flags & ~HVMI_OPEN_WRITE ||
+			o.reserved))
+		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS,
+				      "struct hvmi_open_options holds what this version does not "
+				      "know: zero it and set size");
+	struct hvmi_target *target;
+	int rc = target_parse(target_text, &target, err);
+	if (rc)
+		return rc;
+	struct hvmi_vm *vm = calloc(1, sizeof(*vm));
+	if (!vm) {
+		target_free(target);
+		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
+	}
+	vm->log = o.log;
+	vm->log_context = o.log_context;
+	vm->host = (struct hvmi_backend_host){ .size = sizeof(vm->host), .flags = o.flags,
+					       .log = host_log };
+	const struct hvmi_backend *backend = o.backend ? o.backend :
+							 builtin_backend(target->scheme);
+	if (!backend) {
+		const char *folder = o.module_dir ? o.module_dir : HVMI_MODULE_DIR;
+		if (strlen(target->scheme) > 15)
+			rc = hvmi_error_set(err, -ENOENT, HVMI_NO_ADDRESS,
+					    "no backend for '%s:'; if this is a file, write "
+					    "dump:%s:...", target->scheme, target->scheme);
+		else
+			rc = load_module(vm, target->scheme, folder, &backend, err);
+	}
+	if (!rc)
+		rc = take_backend(vm, backend, err);
+	if (!rc)
+		rc = open_machine(vm, target, err);
+	target_free(target);
+	if (rc) {
+		hvmi_close(vm);
+		return rc;
+	}
+	*ret = vm;
+	return 0;
+}
+
+HVMI_API void hvmi_close(struct hvmi_vm *vm)
+{
+	if (!vm)
+		return;
+	if (vm->pauses && vm->backend.resume && !(vm->description.flags & HVMI_VM_STATIC))
+		vm->backend.resume(vm->machine, NULL);
+	for (uint32_t i = 0; i < vm->range_count; i++)
+		guard_remove(vm->ranges[i].guard);
+	if (vm->machine)
+		vm->backend.close(vm->machine);
+	free(vm->ranges);
+	if (vm->module)
+		dlclose(vm->module);
+	free(vm);
+}

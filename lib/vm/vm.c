@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vm/vm.h"
+
+#include <stdio.h>
+
+HVMI_API int hvmi_vm_info(const struct hvmi_vm *vm, struct hvmi_vm_info *ret)
+{
+	const struct hvmi_machine *d = &vm->description;
+	struct hvmi_vm_info info = {
+		.arch = d->arch,
+		.flags = d->flags & HVMI_VM_STATIC,
+		.vcpus = d->vcpus,
+		.ranges = vm->range_count,
+		.ram = vm->ram,
+	};
+	if (vm->range_count) {
+		const struct vm_range *last = &vm->ranges[vm->range_count - 1];
+		info.max_gpa = last->gpa + last->len - 1;
+		if (vm->ranges[0].host)
+			info.flags |= HVMI_VM_MAPPED;
+	}
+	if ((vm->host.flags & HVMI_OPEN_WRITE) && vm->backend.write)
+		info.flags |= HVMI_VM_WRITABLE;
+	snprintf(info.scheme, sizeof(info.scheme), "%s", vm->backend.scheme);
+	text_sanitise(d->format, strlen(d->format), info.format, sizeof(info.format));
+	return result_copy(ret, &info, sizeof(info));
+}
+
+HVMI_API int hvmi_vm_range(const struct hvmi_vm *vm, uint32_t index, struct hvmi_range *ret)
+{
+	if (index >= vm->range_count)
+		return -ENOENT;
+	*ret = (struct hvmi_range){ .gpa = vm->ranges[index].gpa, .len = vm->ranges[index].len };
+	return 0;
+}
+
+HVMI_API int hvmi_vm_next_data(const struct hvmi_vm *vm, uint64_t gpa, struct hvmi_range *ret)
+{
+	for (uint32_t i = 0; i < vm->range_count; i++) {
+		const struct vm_range *r = &vm->ranges[i];
+		if (gpa > r->gpa && gpa - r->gpa >= r->len)
+			continue;
+		uint64_t from = MAX(gpa, r->gpa), end = r->gpa + r->len;
+		struct hvmi_range data = { .gpa = from, .len = end - from };
+		if (vm->backend.next_data) {
+			int rc = vm->backend.next_data(vm->machine, r->index, from, &data);
+			if (rc == -ENOENT)
+				continue;
+			/* A backend that cannot tell is no reason to find nothing. */
+			if (rc || data.gpa < from || data.gpa >= end || data.len == 0 ||
+			    data.len > end - data.gpa)
+				data = (struct hvmi_range){ .gpa = from, .len = end - from };
+		}
+		*ret = data;
+		return 0;
+	}
+	return -ENOENT;
+}
+
+/* The naive contract of read() and write() is all or nothing; find out how far it goes. */
+static int transfer_unmapped(const struct hvmi_vm *vm, uint64_t gpa, void *to, const void *from,
+			     size_t len, size_t *done)
+{
+	size_t step = len;
+	while (*done < len) {
+		size_t n = MIN(step, len - *done);
+		int rc = to ? vm->backend.read(vm->machine, gpa + *done, (char *)to + *done, n) :
+			      vm->backend.write(vm->machine, gpa + *done,
+						(const char *)from + *done, n);
+		if (rc == 0) {
+			*done += n;
+			step = step == len ? len : FRAME_SIZE;
+		} else if (rc == -EFAULT && step == len &&
+			   n > FRAME_SIZE - (gpa + *done) % FRAME_SIZE) {
+			step = FRAME_SIZE - (gpa + *done) % FRAME_SIZE;
+		} else {
+			return rc;
+		}
+	}
+	return 0;
+}
+
+static int read_range(const struct hvmi_vm *vm, const struct vm_range *r, uint64_t gpa, void *buf,
+		      size_t len, size_t *done)
+{
+	if (!r->host)
+		return transfer_unmapped(vm, gpa, buf, NULL, len, done);
+	const uint8_t *from = r->host + (gpa - r->gpa);
+	memcpy(buf, from, len);
+	*done = guard_real(r->guard, from, len);
+	return *done == len ? 0 : -EIO;
+}
+
+HVMI_API int hvmi_vm_read(struct hvmi_vm *vm, uint64_t gpa, void *buf, size_t len,
+			  size_t *done_ret)
+{
+	int rc = 0;
+	size_t done = 0;
+	while (done < len && !rc) {
+		uint64_t at;
+		const struct vm_range *r = NULL;
+		if (!__builtin_add_overflow(gpa, done, &at))
+			r = vm_range_of(vm, at);
+		if (!r) {
+			rc = -EFAULT;
+			break;
+		}
+		size_t n = MIN(len - done, r->len - (at - r->gpa)), moved = 0;
+		rc = read_range(vm, r, at, (char *)buf + done, n, &moved);
+		done += moved;
+	}
+	if (done_ret)
+		*done_ret = done;
+	return rc;
+}
+
+HVMI_API int hvmi_vm_write(struct hvmi_vm *vm, uint64_t gpa, const void *buf, size_t len,
+			   size_t *done_ret)
+{
+	int rc = 0;
+	size_t done = 0;
+	if (!(vm->host.flags & HVMI_OPEN_WRITE))
+		rc = -EACCES;
+	else if (!vm->backend.write)
+		rc = -ENOTSUP;
+	while (done < len && !rc) {
+		uint64_t at;
+		const struct vm_range *r = NULL;
+		if (!__builtin_add_overflow(gpa, done, &at))
+			r = vm_range_of(vm, at);
+		if (!r) {
+			rc = -EFAULT;
+			break;
+		}
+		size_t n = MIN(len - done, r->len - (at - r->gpa)), moved = 0;
+		rc = transfer_unmapped(vm, at, NULL, (const char *)buf + done, n, &moved);
+		done += moved;
+	}
+	if (done_ret)
+		*done_ret = done;
+	return rc;
+}
+
+HVMI_API int hvmi_vm_map(struct hvmi_vm *vm, uint64_t gpa, size_t len, const void **ret)
+{
+	const struct vm_range *r = vm_range_of(vm, gpa);
+	if (!r || len > r->len - (gpa - r->gpa))
+		return -EFAULT;
+	if (!r->host)
+		return -ENOTSUP;
+	*ret = r->host + (gpa - r->gpa);
+	return 0;
+}
+
+HVMI_API void hvmi_vm_unmap(struct hvmi_vm *vm, const void *mapping, size_t len)
+{
+	/* Whole ranges stay mapped until hvmi_close(). */
+	(void)vm;
+	(void)mapping;
+	(void)len;
+}
+
+HVMI_API int hvmi_vm_lost(const struct hvmi_vm *vm)
+{
+	for (uint32_t i = 0; i < vm->range_count; i++)
+		if (vm->ranges[i].guard &&
+		    guard_real(vm->ranges[i].guard, vm->ranges[i].host, vm->ranges[i].len) !=
+			    vm->ranges[i].len)
+			return 1;
+	return 0;
+}
+
+HVMI_API int hvmi_vm_note(struct hvmi_vm *vm, const char *name, void *buf, size_t size,
+			  size_t *len_ret)
+{
+	return vm->backend.note ? vm->backend.note(vm->machine, name, buf, size, len_ret) : -ENOENT;
+}
+
+HVMI_API int hvmi_vm_register(struct hvmi_vm *vm, uint32_t vcpu, uint32_t id, uint64_t *ret)
+{
+	if (vcpu >= vm->description.vcpus)
+		return -ENOENT;
+	return vm->backend.get_register ? vm->backend.get_register(vm->machine, vcpu, id, ret) :
+					  -ENOTSUP;
+}
+
+HVMI_API int hvmi_vm_set_register(struct hvmi_vm *vm, uint32_t vcpu, uint32_t id, uint64_t value)
+{
+	if (vcpu >= vm->description.vcpus)
+		return -ENOENT;
+	if (!(vm->host.flags & HVMI_OPEN_WRITE))
+		return -EACCES;
+	return vm->backend.set_register ? vm->backend.set_register(vm->machine, vcpu, id, value) :
+					  -ENOTSUP;
+}
+
+HVMI_API int hvmi_vm_pause(struct hvmi_vm *vm, struct hvmi_error *err)
+{
+	if (vm->pauses == 0 && !(vm->description.flags & HVMI_VM_STATIC)) {
+		if (!vm->backend.pause || !vm->backend.resume)
+			return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
+					      "%s machines cannot be paused", vm->backend.scheme);
+		int rc = vm->backend.pause(vm->machine, err);
+		if (rc)
+			return rc;
+	}
+	vm->pauses++;
+	return 0;
+}
+
+HVMI_API int hvmi_vm_resume(struct hvmi_vm *vm, struct hvmi_error *err)
+{
+	if (vm->pauses == 0)
+		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS,
+				      "the machine was not paused by this handle");
+	if (vm->pauses == 1 && !(vm->description.flags & HVMI_VM_STATIC)) {
+		int rc = vm->backend.resume(vm->machine, err);
+		if (rc)
+			return rc;
+	}
+	vm->pauses--;
+	return 0;
+}
+
+int vm_source_read(void *context, uint64_t gpa, void *buf, size_t len)
+{
+	return hvmi_vm_read(context, gpa, buf, len, NULL);
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside a machine. */
+#ifndef HVMI_LIB_VM_H
+#define HVMI_LIB_VM_H
+
+#include <hvmi/backend.h>
+#include <hvmi/vm.h>
+
+#include "vm/guard.h"
+
+struct vm_range {
+	uint64_t gpa, len;
+	const uint8_t *host;	/* NULL: only the backend's read() reaches it */
+	struct guard *guard;	/* of host */
+	uint32_t index;		/* what the backend calls it */
+};
+
+struct hvmi_vm {
+	struct hvmi_backend backend;	/* a copy, zero behind what the backend's author knew */
+	void *machine;
+	void *module;			/* dlopen()ed, or NULL */
+	struct hvmi_backend_host host;
+	hvmi_log_fn log;
+	void *log_context;
+	struct hvmi_machine description;
+	struct vm_range *ranges;	/* ascending */
+	uint32_t range_count;
+	uint32_t pauses;
+	uint64_t ram;
+};
+
+/* The range that holds gpa, or NULL. */
+static inline const struct vm_range *vm_range_of(const struct hvmi_vm *vm, uint64_t gpa)
+{
+	uint32_t low = 0, high = vm->range_count;
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		const struct vm_range *r = &vm->ranges[middle];
+		if (gpa - r->gpa < r->len)
+			return r;
+		if (gpa < r->gpa)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return NULL;
+}
+
+/*
+ * Host pointer to gpa and how many bytes follow it in one piece, or NULL where there is none (then
+ * hvmi_vm_read() may still do). What is read there may be the zeros of a vanished file: check
+ * vm_lost() where that matters.
+ */
+static inline const void *vm_pointer(const struct hvmi_vm *vm, uint64_t gpa, uint64_t *len_ret)
+{
+	const struct vm_range *r = vm_range_of(vm, gpa);
+	if (!r || !r->host)
+		return NULL;
+	*len_ret = r->len - (gpa - r->gpa);
+	return r->host + (gpa - r->gpa);
+}
+
+/* A struct source over guest-physical memory: .context is the struct hvmi_vm. */
+int vm_source_read(void *context, uint64_t gpa, void *buf, size_t len);
+
+void vm_log(struct hvmi_vm *vm, uint32_t level, const char *format, ...) HVMI_PRINTF(3, 4);
+
+/* Target strings. */
+struct hvmi_target {
+	char *scheme;	/* these point into one allocation */
+	char *what;
+	uint32_t option_count;
+	struct target_option {
+		const char *name, *value;
+		bool asked;
+	} *options;
+};
+int target_parse(const char *text, struct hvmi_target **ret, struct hvmi_error *err);
+void target_free(struct hvmi_target *target);
+
+/* Built-in backends by scheme, or NULL. */
+const struct hvmi_backend *builtin_backend(const char *scheme);
+
+#endif

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a script makes and the methods serve. */
+#ifndef HVMI_BACKEND_SIM_MACHINE_H
+#define HVMI_BACKEND_SIM_MACHINE_H
+
+#include <stdbool.h>
+
+#include <hvmi/backend.h>
+
+#define SIM_PAGE 4096u
+#define SIM_VCPUS_MAX 4096u
+#define SIM_RANGES_MAX 16384u
+/* Bytes of a script or a note that are believed. */
+#define SIM_FILE_MAX (64u * 1024 * 1024)
+
+/* Every method that can be made to fail. */
+#define SIM_METHODS(X)                                                                             \
+	X(open) X(describe) X(range) X(read) X(write) X(map) X(next_data) X(note)                  \
+	X(get_register) X(set_register) X(pause) X(resume)
+
+enum sim_method {
+#define X(name) SIM_METHOD_##name,
+	SIM_METHODS(X)
+#undef X
+	SIM_METHOD_COUNT
+};
+
+struct sim_range {
+	struct hvmi_range at;
+	uint8_t *bytes;
+	uint64_t *written;	/* a bit for each page that may hold something other than zeros */
+};
+
+struct sim_vcpu {
+	uint64_t values[HVMI_REGISTER_END];
+	bool known[HVMI_REGISTER_END];
+};
+
+struct sim_note {
+	char *name;
+	uint8_t *bytes;
+	size_t len;
+};
+
+/* Calls number first to first + count - 1 of a method fail. */
+struct sim_failure {
+	enum sim_method method;
+	uint64_t first;
+	uint64_t count;
+	int error;
+};
+
+struct sim {
+	const struct hvmi_backend_host *host;
+	uint32_t arch;
+	bool is_static;
+	bool nomap;
+	bool paused;
+	size_t range_count;
+	struct sim_range *ranges;
+	size_t absent_count;
+	struct hvmi_range *absent;
+	size_t vcpu_count;
+	struct sim_vcpu *vcpus;
+	size_t note_count;
+	struct sim_note *notes;
+	size_t failure_count;
+	struct sim_failure *failures;
+	uint64_t calls[SIM_METHOD_COUNT];
+};
+
+/* Run a script; on failure what it made stays in @p sim. */
+int sim_script_run(struct sim *sim, const char *path, struct hvmi_error *err);
+
+int sim_range_add(struct sim *sim, uint64_t gpa, uint64_t len);
+
+/* The host's bytes at gpa and how many follow in the range; NULL: no RAM there. */
+uint8_t *sim_ram(struct sim *sim, uint64_t gpa, uint64_t *len_ret);
+
+/* Tell that [gpa, gpa + len), which lies in one range, was written to. */
+void sim_written(struct sim *sim, uint64_t gpa, uint64_t len);
+
+static inline bool sim_overlap(const struct hvmi_range *a, uint64_t gpa, uint64_t len)
+{
+	return gpa < a->gpa + a->len && a->gpa < gpa + len;
+}
+
+#endif

@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "machine.h"
+#include "sim.h"
+
+/* Counts a call. Any thread: reads run concurrently. */
+static int sim_call(struct sim *sim, enum sim_method method)
+{
+	uint64_t n = __atomic_add_fetch(&sim->calls[method], 1, __ATOMIC_RELAXED);
+	for (size_t i = 0; i < sim->failure_count; i++) {
+		const struct sim_failure *f = &sim->failures[i];
+		if (f->method == method && n >= f->first && n - f->first < f->count)
+			return f->error;
+	}
+	return 0;
+}
+
+static size_t bitmap_words(uint64_t len)
+{
+	uint64_t pages = len / SIM_PAGE + (len % SIM_PAGE != 0);
+	return (size_t)(pages / 64 + 1);
+}
+
+int sim_range_add(struct sim *sim, uint64_t gpa, uint64_t len)
+{
+	struct sim_range *ranges;
+	struct sim_range new = { .at = { .gpa = gpa, .len = len } };
+	if (sim->range_count == SIM_RANGES_MAX)
+		return -EOVERFLOW;
+	ranges = realloc(sim->ranges, (sim->range_count + 1) * sizeof(*ranges));
+	if (!ranges)
+		return -ENOMEM;
+	sim->ranges = ranges;
+	/* Both are zero pages of the kernel until they are touched, whatever their size. */
+	new.written = calloc(bitmap_words(len), sizeof(*new.written));
+	if (!new.written)
+		return -ENOMEM;
+	new.bytes = mmap(NULL, len, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (new.bytes == MAP_FAILED) {
+		free(new.written);
+		return -ENOMEM;
+	}
+	ranges[sim->range_count++] = new;
+	return 0;
+}
+
+static struct sim_range *find_range(struct sim *sim, uint64_t gpa)
+{
+	for (size_t i = 0; i < sim->range_count; i++) {
+		struct sim_range *range = &sim->ranges[i];
+		if (gpa >= range->at.gpa && gpa - range->at.gpa < range->at.len)
+			return range;
+	}
+	return NULL;
+}
+
+uint8_t *sim_ram(struct sim *sim, uint64_t gpa, uint64_t *len_ret)
+{
+	struct sim_range *range = find_range(sim, gpa);
+	if (!range)
+		return NULL;
+	*len_ret = range->at.len - (gpa - range->at.gpa);
+	return range->bytes + (gpa - range->at.gpa);
+}
+
+void sim_written(struct sim *sim, uint64_t gpa, uint64_t len)
+{
+	struct sim_range *range = find_range(sim, gpa);
+	uint64_t first = (gpa - range->at.gpa) / SIM_PAGE;
+	uint64_t last = (gpa - range->at.gpa + len - 1) / SIM_PAGE;
+	if (!len)
+		return;
+	for (uint64_t page = first; page <= last; page++)
+		__atomic_fetch_or(&range->written[page / 64], 1ull << page % 64, __ATOMIC_RELAXED);
+}
+
+static void sim_close(void *machine)
+{
+	struct sim *sim = machine;
+	if (sim->paused)
+		sim->host->log(sim->host, HVMI_LOG_WARNING, "sim: closed while paused");
+	for (size_t i = 0; i < sim->range_count; i++) {
+		munmap(sim->ranges[i].bytes, sim->ranges[i].at.len);
+		free(sim->ranges[i].written);
+	}
+	for (size_t i = 0; i < sim->note_count; i++) {
+		free(sim->notes[i].name);
+		free(sim->notes[i].bytes);
+	}
+	free(sim->ranges);
+	free(sim->absent);
+	free(sim->vcpus);
+	free(sim->notes);
+	free(sim->failures);
+	free(sim);
+}
+
+static int sim_open(const struct hvmi_target *target, const struct hvmi_backend_host *host,
+		    void **ret, struct hvmi_error *err)
+{
+	struct sim *sim = calloc(1, sizeof(*sim));
+	int r;
+	if (!sim)
+		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "sim: out of memory");
+	sim->host = host;
+	r = sim_script_run(sim, hvmi_target_what(target), err);
+	if (r == 0) {
+		r = sim_call(sim, SIM_METHOD_open);
+		if (r)
+			hvmi_error_set(err, r, HVMI_NO_ADDRESS, "sim: the script makes open fail");
+	}
+	if (r) {
+		sim_close(sim);
+		return r;
+	}
+	*ret = sim;
+	return 0;
+}
+
+static int sim_describe(void *machine, struct hvmi_machine *ret)
+{
+	struct sim *sim = machine;
+	int r = sim_call(sim, SIM_METHOD_describe);
+	if (r)
+		return r;
+	ret->arch = sim->arch;
+	ret->flags = sim->is_static ? HVMI_VM_STATIC : 0;
+	ret->vcpus = (uint32_t)sim->vcpu_count;
+	ret->ranges = (uint32_t)sim->range_count;
+	snprintf(ret->format, sizeof(ret->format), "script");
+	return 0;
+}
+
+static int sim_range(void *machine, uint32_t index, struct hvmi_range *ret)
+{
+	struct sim *sim = machine;
+	int r = sim_call(sim, SIM_METHOD_range);
+	if (r)
+		return r;
+	*ret = sim->ranges[index].at;
+	return 0;
+}
+
+/* [gpa, gpa + len), which must lie in one range, with no page of it absent. */
+static int sim_bytes(struct sim *sim, uint64_t gpa, size_t len, uint8_t **ret)
+{
+	uint64_t left;
+	uint8_t *bytes = sim_ram(sim, gpa, &left);
+	if (!bytes || len > left)
+		return -EFAULT;
+	for (size_t i = 0; i < sim->absent_count; i++) {
+		if (sim_overlap(&sim->absent[i], gpa, len))
+			return -EFAULT;
+	}
+	*ret = bytes;
+	return 0;
+}
+
+static int sim_read(void *machine, uint64_t gpa, void *buf, size_t len)
+{
+	struct sim *sim = machine;
+	uint8_t *bytes;
+	int r = sim_call(sim, SIM_METHOD_read);
+	if (r == 0)
+		r = sim_bytes(sim, gpa, len, &bytes);
+	if (r == 0)
+		memcpy(buf, bytes, len);
+	return r;
+}
+
+static int sim_write(void *machine, uint64_t gpa, const void *buf, size_t len)
+{
+	struct sim *sim = machine;
+	uint8_t *bytes;
+	int r = sim_call(sim, SIM_METHOD_write);
+	if (r == 0)
+		r = sim_bytes(sim, gpa, len, &bytes);
+	if (r)
+		return r;
+	memcpy(bytes, buf, len);
+	sim_written(sim, gpa, len);
+	sim->host->log(sim->host, HVMI_LOG_DEBUG, "sim: write 0x%llx %zu",
+		       (unsigned long long)gpa, len);
+	return 0;
+}
+
+static int sim_map(void *machine, uint32_t index, const void **ret)
+{
+	struct sim *sim = machine;
+	const struct sim_range *range = &sim->ranges[index];
+	int r = sim_call(sim, SIM_METHOD_map);
+	if (r)
+		return r;
+	if (sim->nomap)
+		return -ENOTSUP;
+	/* A pointer cannot say which of its pages are absent. */
+	for (size_t i = 0; i < sim->absent_count; i++) {
+		if (sim_overlap(&sim->absent[i], range->at.gpa, range->at.len))
+			return -ENOTSUP;
+	}
+	*ret = range->bytes;
+	return 0;
+}
+
+static bool page_written(const struct sim_range *range, uint64_t page)
+{
+	uint64_t word = __atomic_load_n(&range->written[page / 64], __ATOMIC_RELAXED);
+	return word >> page % 64 & 1;
+}
+
+static int sim_next_data(void *machine, uint32_t index, uint64_t gpa, struct hvmi_range *ret)
+{
+	struct sim *sim = machine;
+	const struct sim_range *range = &sim->ranges[index];
+	uint64_t pages = (range->at.len - 1) / SIM_PAGE + 1;
+	uint64_t offset = gpa > range->at.gpa ? gpa - range->at.gpa : 0;
+	uint64_t first = offset / SIM_PAGE, end, start;
+	int r = sim_call(sim, SIM_METHOD_next_data);
+	if (r)
+		return r;
+	while (first < pages && !page_written(range, first)) {
+		/* A machine may have many GiB that nobody wrote to. */
+		if (first % 64 == 0 && !__atomic_load_n(&range->written[first / 64], __ATOMIC_RELAXED))
+			first += 64;
+		else
+			first++;
+	}
+	if (first >= pages)
+		return -ENOENT;
+	for (end = first + 1; end < pages && page_written(range, end); end++)
+		;
+	start = first * SIM_PAGE > offset ? first * SIM_PAGE : offset;
+	end = end * SIM_PAGE < range->at.len ? end * SIM_PAGE : range->at.len;
+	*ret = (struct hvmi_range){ .gpa = range->at.gpa + start, .len = end - start };
+	return 0;
+}
+
+static int sim_note(void *machine, const char *name, void *buf, size_t size, size_t *len_ret)
+{
+	struct sim *sim = machine;
+	int r = sim_call(sim, SIM_METHOD_note);
+	if (r)
+		return r;
+	for (size_t i = 0; i < sim->note_count; i++) {
+		const struct sim_note *note = &sim->notes[i];
+		if (strcmp(note->name, name) != 0)
+			continue;
+		*len_ret = note->len;
+		if (size < note->len)
+			return -EOVERFLOW;
+		if (note->len)
+			memcpy(buf, note->bytes, note->len);
+		return 0;
+	}
+	return -ENOENT;
+}
+
+static int sim_get_register(void *machine, uint32_t vcpu, uint32_t id, uint64_t *ret)
+{
+	struct sim *sim = machine;
+	int r = sim_call(sim, SIM_METHOD_get_register);
+	if (r)
+		return r;
+	if (id >= HVMI_REGISTER_END || !sim->vcpus[vcpu].known[id])
+		return -ENOTSUP;
+	*ret = sim->vcpus[vcpu].values[id];
+	return 0;
+}
+
+static int sim_set_register(void *machine, uint32_t vcpu, uint32_t id, uint64_t value)
+{
+	struct sim *sim = machine;
+	int r = sim_call(sim, SIM_METHOD_set_register);
+	if (r)
+		return r;
+	if (id >= HVMI_REGISTER_END || !sim->vcpus[vcpu].known[id])
+		return -ENOTSUP;
+	sim->vcpus[vcpu].values[id] = value;
+	sim->host->log(sim->host, HVMI_LOG_DEBUG, "sim: vcpu %u %s 0x%llx", vcpu,
+		       hvmi_register_name(id), (unsigned long long)value);
+	return 0;
+}
+
+static int set_paused(struct sim *sim, enum sim_method method, bool paused, struct hvmi_error *err)
+{
+	const char *name = paused ? "pause" : "resume";
+	int r = sim_call(sim, method);
+	if (r)
+		return hvmi_error_set(err, r, HVMI_NO_ADDRESS, "sim: the script makes %s fail", name);
+	if (sim->paused == paused)
+		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS, "sim: %s of a machine that %s",
+				      name, paused ? "is paused" : "runs");
+	sim->paused = paused;
+	sim->host->log(sim->host, HVMI_LOG_DEBUG, "sim: %s", name);
+	return 0;
+}
+
+static int sim_pause(void *machine, struct hvmi_error *err)
+{
+	return set_paused(machine, SIM_METHOD_pause, true, err);
+}
+
+static int sim_resume(void *machine, struct hvmi_error *err)
+{
+	return set_paused(machine, SIM_METHOD_resume, false, err);
+}
+
+const struct hvmi_backend *hvmi_backend_sim(void)
+{
+	static const struct hvmi_backend backend = {
+		.size = sizeof(backend),
+		.scheme = "sim",
+		.open = sim_open,
+		.close = sim_close,
+		.describe = sim_describe,
+		.range = sim_range,
+		.read = sim_read,
+		.write = sim_write,
+		.map = sim_map,
+		.next_data = sim_next_data,
+		.note = sim_note,
+		.get_register = sim_get_register,
+		.set_register = sim_set_register,
+		.pause = sim_pause,
+		.resume = sim_resume,
+	};
+
+	return &backend;
+}

@@ -14,11 +14,10 @@
 /* Bounds on what a guest can make us hold. */
 #define SYMBOLS_MAX 2000000u
 #define SYMBOL_NAMES_MAX (64u * 1024 * 1024)
+/* Below 2^24: struct member. */
+#define TYPES_MAX 4000000u
 /* Above this distance an address does not belong to the symbol below it. */
 #define SYMBOL_BYTES_MAX (64u * 1024 * 1024)
-#define TYPES_MAX 4000000u
-#define MEMBERS_MAX 16000000u
-#define TYPE_NAMES_MAX (64u * 1024 * 1024)
 
 struct symbols {
 	uint32_t count, capacity;
@@ -43,47 +42,99 @@ int symbols_at(const struct symbols *symbols, uint64_t gva, uint32_t *index_ret)
 /* Everything but ret->size, which is zeroed. */
 void symbols_get(const struct symbols *symbols, uint32_t index, struct hvmi_symbol *ret);
 
-/* One type; its id is its index. */
+/* One type; its id is its index, 0 is void. 100,000 of them are held for each machine: 16 bytes. */
 struct type {
-	uint32_t name;		/* offset in names */
-	uint8_t kind;		/* enum hvmi_type_kind */
-	uint8_t flags;
-	uint16_t reserved;
-	uint32_t target;	/* type id */
-	uint32_t count;		/* members, enumerators, parameters, array elements */
+	uint32_t name;			/* offset in names */
+	uint32_t kind : 4;		/* enum hvmi_type_kind */
+	uint32_t flags : 4;		/* INTEGER, ENUM: HVMI_TYPE_*; others: TYPE_* */
+	uint32_t count : 24;		/* members, enumerators, parameters */
 	union {
-		uint64_t bytes;		/* INTEGER, FLOAT, POINTER, STRUCT, UNION, ENUM */
+		uint32_t target;	/* POINTER, ARRAY, TYPEDEF, QUALIFIER, FUNCTION: type id */
+		uint32_t bytes;		/* INTEGER, FLOAT, STRUCT, UNION, ENUM */
 	};
-	uint32_t first;		/* index of the first member, enumerator or parameter */
-	uint32_t reserved2;
+	union {
+		uint32_t first;		/* STRUCT, UNION, ENUM, FUNCTION: index of the first of count */
+		uint32_t elements;	/* ARRAY */
+		uint32_t qualifier;	/* QUALIFIER: enum qualifier */
+		uint32_t bits;		/* INTEGER in BTF: its width | its lowest bit << 8 */
+	};
 };
+
+/* FORWARD: of a union; else of a struct. */
+#define TYPE_UNION_FORWARD 1u
+/* FUNCTION: one that exists, not just the type of one. */
+#define TYPE_DEFINED_FUNCTION 1u
+
+enum qualifier { QUALIFIER_OTHER, QUALIFIER_CONST, QUALIFIER_VOLATILE, QUALIFIER_RESTRICT };
 
 struct member {
 	uint32_t name;
-	uint32_t type;
-	uint32_t bit_offset;	/* BTF's limit too */
-	uint32_t bit_size;
+	uint32_t type : 24;
+	uint32_t bit_size : 8;		/* of a bit-field, else 0 */
+	uint32_t bit_offset;
 };
 
 struct enumerator {
 	uint32_t name;
-	uint32_t reserved;
-	int64_t value;
+	uint32_t low, high;		/* the value, in halves: 12 bytes and not 16 */
 };
 
+/*
+ * A type graph. A loader fills it so that every name lies in names, every type id below type_count
+ * and every range of members, enumerators and parameters in its array. What it need not promise:
+ * that types make sense (cycles, sizes, members that lie outside). Whoever walks them is careful.
+ */
 struct types {
 	struct type *types;
-	struct member *members;		/* of structs and unions; parameters of functions */
+	struct member *members;		/* of structs and unions */
 	struct enumerator *enumerators;
-	char *names;			/* NUL-terminated strings, "" at 0 */
-	uint32_t type_count, member_count, enumerator_count, names_len;
-	uint32_t *buckets;		/* named types by name */
-	uint32_t bucket_count;
-	uint32_t *enumerator_buckets;
-	uint32_t enumerator_bucket_count;
+	uint32_t *parameters;		/* of functions: type ids; the last may be 0: "..." */
+	char *names;			/* strings, each ended by a NUL, "" at 0 */
+	uint32_t type_count, member_count, enumerator_count, parameter_count, names_len;
+	struct name_index by_name;	/* structs, unions, enums, typedefs, base types, forwards */
 };
 
+/* Longest name in a type graph, without the NUL. */
+#define TYPE_NAME_MAX 1024u
+/* Typedefs, qualifiers and arrays that are looked through, one after the other. */
+#define TYPE_CHAIN_MAX 64u
+#define TYPE_NONE UINT32_MAX
+
+/* Index by name, once everything is filled. -ENOMEM. */
+int types_freeze(struct types *types);
 void types_deinit(struct types *types);
+
+static inline const char *type_name(const struct types *types, uint32_t id)
+{
+	return types->names + types->types[id].name;
+}
+
+/* Behind typedefs and qualifiers; TYPE_NONE where they go in a circle. */
+uint32_t types_strip(const struct types *types, uint32_t id);
+/* As hvmi_profile_find_type(): a type id, or TYPE_NONE. */
+uint32_t types_find(const struct types *types, const char *name);
+/* sizeof. False: it has none, or it does not fit. */
+bool types_sizeof(const struct types *types, uint32_t id, uint32_t pointer_bytes,
+		  uint64_t *bytes_ret);
+
+/*
+ * Every named member of a struct or union, those of anonymous members included, with its place
+ * from the start of `id`. Ends when visit() returns true. -ENOENT: visit() never did; -EBADMSG: the
+ * types contain each other, or there are more than `budget` members.
+ */
+typedef bool (*member_visit_fn)(void *context, const struct member *member, uint64_t bit_offset);
+int types_each_member(const struct types *types, uint32_t id, uint32_t budget,
+		      member_visit_fn visit, void *context);
+
+/* The name that is most like the one that was asked for, offered one at a time. */
+struct nearest {
+	const char *wanted;
+	size_t len;
+	uint32_t distance;
+	const char *best;		/* NULL: none is near */
+};
+void nearest_init(struct nearest *nearest, const char *wanted, size_t len);
+void nearest_offer(struct nearest *nearest, const char *name);
 
 struct hvmi_profile {
 	struct symbols symbols;

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Formats: Documentation/bpf/btf.rst and include/uapi/linux/btf.h up to Linux 7.2, which are facts
+ * about every blob: layouts, limits and bit positions below are theirs.
+ */
+#include "profile/btf_loader.h"
+
+#define MAGIC 0xeb9fu
+#define HEADER_BYTES 24u
+#define HEADER_BYTES_LAYOUT 32u		/* since 7.1 */
+#define HEADER_BYTES_MAX 256u
+#define TYPE_BYTES 12u
+#define LAYOUT_BYTES 4u
+
+/* What follows the 12 bytes of a type: once, and for each of its `vlen` elements. */
+static const struct {
+	uint8_t info, element;
+} kinds[BTF_KIND_COUNT] = {
+	[BTF_INT] = { 4, 0 },
+	[BTF_ARRAY] = { 12, 0 },
+	[BTF_STRUCT] = { 0, 12 },
+	[BTF_UNION] = { 0, 12 },
+	[BTF_ENUM] = { 0, 8 },
+	[BTF_FUNC_PROTO] = { 0, 8 },
+	[BTF_VAR] = { 4, 0 },
+	[BTF_DATASEC] = { 0, 12 },
+	[BTF_DECL_TAG] = { 4, 0 },
+	[BTF_ENUM64] = { 0, 12 },
+};
+
+struct section {
+	uint32_t offset, len;		/* behind the header */
+};
+
+struct header {
+	uint32_t len;
+	struct section types, names, layout;
+};
+
+static bool overlap(struct section a, struct section b)
+{
+	return a.len && b.len && a.offset < (uint64_t)b.offset + b.len &&
+	       b.offset < (uint64_t)a.offset + a.len;
+}
+
+static struct section get_section(const uint8_t *at)
+{
+	return (struct section){load_le32(at), load_le32(at + 4)};
+}
+
+/* NULL, or why it is none. */
+static const char *parse_header(const uint8_t *bytes, size_t len, struct header *ret,
+				uint64_t *blob_len_ret)
+{
+	struct header header = {0};
+
+	if (len < HEADER_BYTES)
+		return "it is shorter than its header";
+	if (load_le16(bytes) != MAGIC)
+		return "its magic number is wrong";
+	if (bytes[2] != 1 || bytes[3] != 0)
+		return "it is of a version that is not known";
+	header.len = load_le32(bytes + 4);
+	if (header.len < HEADER_BYTES || header.len > HEADER_BYTES_MAX || header.len % 4 != 0)
+		return "its header has an impossible length";
+	header.types = get_section(bytes + 8);
+	header.names = get_section(bytes + 16);
+	if (header.len >= HEADER_BYTES_LAYOUT) {
+		if (len < HEADER_BYTES_LAYOUT)
+			return "it is shorter than its header";
+		header.layout = get_section(bytes + 24);
+	}
+	if (header.types.offset % 4 != 0 || header.types.len % 4 != 0 ||
+	    header.types.len < TYPE_BYTES || header.names.len < 2 ||
+	    header.layout.offset % 4 != 0 || header.layout.len % LAYOUT_BYTES != 0)
+		return "its sections have impossible places or lengths";
+	if (overlap(header.types, header.names) || overlap(header.types, header.layout) ||
+	    overlap(header.names, header.layout))
+		return "its sections overlap";
+
+	uint64_t end = MAX((uint64_t)header.types.offset + header.types.len,
+			   (uint64_t)header.names.offset + header.names.len);
+	if (header.layout.len)
+		end = MAX(end, (uint64_t)header.layout.offset + header.layout.len);
+	/* A longer header may tell of sections that are not known here; otherwise there is no gap. */
+	if (header.len <= HEADER_BYTES_LAYOUT &&
+	    end != (uint64_t)header.types.len + header.names.len + header.layout.len)
+		return "there are gaps between its sections";
+	if (header.len + end > BTF_BYTES_MAX)
+		return "it is too long to be true";
+	*ret = header;
+	*blob_len_ret = header.len + end;
+	return NULL;
+}
+
+int btf_probe(const void *bytes, size_t len, uint64_t *blob_len_ret)
+{
+	struct header header;
+	uint64_t blob_len;
+
+	len = MIN(len, BTF_PROBE_BYTES);
+	if (parse_header(bytes, len, &header, &blob_len))
+		return -EBADMSG;
+	/* The first type, where it is to be seen: a module's blob names it in the kernel's strings. */
+	uint64_t first = (uint64_t)header.len + header.types.offset;
+	if (first + TYPE_BYTES <= len) {
+		const uint8_t *at = (const uint8_t *)bytes + first;
+		if (load_le32(at) >= header.names.len || (load_le32(at + 4) >> 24 & 0x7f) == 0)
+			return -EBADMSG;
+	}
+	*blob_len_ret = blob_len;
+	return 0;
+}
+
+static int bad_blob(struct hvmi_error *err, const char *what)
+{
+	return hvmi_error_set(err, -EBADMSG, HVMI_NO_ADDRESS, "this BTF is malformed: %s", what);
+}
+
+static int check_names(const struct btf_loader *loader)
+{
+	const char *names = loader->names;
+	uint32_t len = loader->names_len;
+	unsigned char control = 0;
+
+	if (names[0] != '\0' || names[len - 1] != '\0')
+		return bad_blob(loader->err, "its strings do not start and end with a NUL");
+	/* All of them, without a branch: it is what tells chance finds apart most quickly. */
+	for (uint32_t i = 0; i < len; i++)
+		control |= (unsigned char)(names[i] - 1) < 0x1f;
+	if (control)
+		return bad_blob(loader->err, "its strings hold control characters");
+	/* Names are hashed and measured later, many types may share one: none may be long. */
+	for (uint32_t at = 0; len - at > TYPE_NAME_MAX + 1;) {
+		const char *end = memrchr(names + at, '\0', TYPE_NAME_MAX + 1);
+		if (!end)
+			return bad_blob(loader->err, "one of its strings is too long");
+		at = (uint32_t)(end - names) + 1;
+	}
+	return 0;
+}
+
+static int check_layout(const struct btf_loader *loader)
+{
+	for (uint32_t kind = 1; kind < MIN(loader->layout_count, BTF_KIND_COUNT); kind++) {
+		const uint8_t *layout = loader->layout + (size_t)kind * LAYOUT_BYTES;
+		if (layout[0] != kinds[kind].info || layout[1] != kinds[kind].element)
+			return hvmi_error_set(loader->err, -EBADMSG, HVMI_NO_ADDRESS,
+					      "this BTF lays out types of kind %u in a way that "
+					      "this version of the library does not know", kind);
+	}
+	return 0;
+}
+
+/* Decode the type at *offset and move *offset behind it. */
+static int next_record(const struct btf_loader *loader, uint32_t *offset, struct btf_record *ret)
+{
+	const uint8_t *at = loader->types + *offset;
+	uint32_t left = loader->types_len - *offset;
+	uint32_t info_bytes, element_bytes;
+
+	if (left < TYPE_BYTES)
+		return btf_bad(loader, "it is cut short");
+	uint32_t info = load_le32(at + 4);
+	ret->name = load_le32(at);
+	ret->vlen = info & 0xffffff;
+	ret->kind = info >> 24 & 0x7f;
+	ret->flag = info >> 31;
+	ret->value = load_le32(at + 8);
+	ret->info = at + TYPE_BYTES;
+	if (ret->kind == 0)
+		return btf_bad(loader, "it has no kind");
+	if (ret->kind < BTF_KIND_COUNT) {
+		info_bytes = kinds[ret->kind].info;
+		element_bytes = kinds[ret->kind].element;
+		if (ret->vlen && !element_bytes && ret->kind != BTF_FUNC)
+			return btf_bad(loader, "it has elements, which its kind does not have");
+	} else if (ret->kind < loader->layout_count) {
+		info_bytes = loader->layout[(size_t)ret->kind * LAYOUT_BYTES];
+		element_bytes = loader->layout[(size_t)ret->kind * LAYOUT_BYTES + 1];
+	} else {
+		return hvmi_error_set(loader->err, -EBADMSG, HVMI_NO_ADDRESS,
+				      "type %u of this BTF is of kind %u, which this version of "
+				      "the library does not know", loader->type, ret->kind);
+	}
+	uint64_t bytes = TYPE_BYTES + info_bytes + (uint64_t)ret->vlen * element_bytes;
+	if (bytes > left)
+		return btf_bad(loader, "it is cut short");
+	*offset += (uint32_t)bytes;
+	return 0;
+}
+
+/* Count everything: what is held is then allocated in its exact size. */
+static int measure(struct btf_loader *loader)
+{
+	struct types *graph = loader->graph;
+	struct btf_record record;
+
+	loader->type = 1;
+	for (uint32_t offset = 0; offset < loader->types_len; loader->type++) {
+		int err = next_record(loader, &offset, &record);
+		if (err < 0)
+			return err;
+		if (loader->type >= TYPES_MAX)
+			return btf_bad(loader, "there are too many");
+		switch (record.kind) {
+		case BTF_STRUCT:
+		case BTF_UNION:
+			graph->member_count += record.vlen;
+			break;
+		case BTF_ENUM64:
+			loader->signs_told = true;
+			graph->enumerator_count += record.vlen;
+			break;
+		case BTF_ENUM:
+			loader->signs_told |= record.flag;
+			graph->enumerator_count += record.vlen;
+			break;
+		case BTF_FUNC_PROTO:
+			graph->parameter_count += record.vlen;
+			break;
+		}
+	}
+	graph->type_count = loader->type;
+	graph->names_len = loader->names_len;
+	return 0;
+}
+
+static int allocate(struct btf_loader *loader)
+{
+	struct types *graph = loader->graph;
+
+	graph->types = malloc(sizeof(*graph->types) * graph->type_count);
+	graph->members = malloc(sizeof(*graph->members) * MAX(graph->member_count, 1u));
+	graph->enumerators = malloc(sizeof(*graph->enumerators) * MAX(graph->enumerator_count, 1u));
+	graph->parameters = malloc(sizeof(*graph->parameters) * MAX(graph->parameter_count, 1u));
+	graph->names = malloc(graph->names_len);
+	if (!graph->types || !graph->members || !graph->enumerators || !graph->parameters ||
+	    !graph->names)
+		return hvmi_error_set(loader->err, -ENOMEM, HVMI_NO_ADDRESS,
+				      "no memory for %u types", graph->type_count);
+	memcpy(graph->names, loader->names, graph->names_len);
+	graph->types[0] = (struct type){.kind = HVMI_TYPE_VOID};
+	return 0;
+}
+
+static int fill(struct btf_loader *loader)
+{
+	struct btf_record record;
+
+	loader->type = 1;
+	for (uint32_t offset = 0; offset < loader->types_len; loader->type++) {
+		int err = next_record(loader, &offset, &record);
+		if (err == 0)
+			err = btf_fill_type(loader, &record);
+		if (err < 0)
+			return err;
+	}
+	return 0;
+}
+
+/* A function is to look like its prototype, which may come after it. */
+static int link_functions(struct btf_loader *loader)
+{
+	struct type *types = loader->graph->types;
+
+	for (loader->type = 1; loader->type < loader->graph->type_count; loader->type++) {
+		struct type *type = &types[loader->type];
+		if (type->kind != HVMI_TYPE_FUNCTION || !(type->flags & TYPE_DEFINED_FUNCTION))
+			continue;
+		const struct type *prototype = &types[type->target];
+		if (prototype->kind != HVMI_TYPE_FUNCTION || prototype->flags)
+			return btf_bad(loader, "a function whose type is none of a function");
+		type->target = prototype->target;
+		type->first = prototype->first;
+		type->count = prototype->count;
+	}
+	return 0;
+}
+
+/* The older form of bit-fields: an integer type that occupies part of its bytes. */
+static int find_bit_fields(struct btf_loader *loader)
+{
+	const struct types *graph = loader->graph;
+
+	if (!loader->odd_integers)
+		return 0;
+	for (uint32_t i = 0; i < graph->member_count; i++) {
+		struct member *member = &graph->members[i];
+		uint32_t id = types_strip(graph, member->type);
+		if (member->bit_size || id == TYPE_NONE)
+			continue;
+		const struct type *type = &graph->types[id];
+		uint32_t bits = type->bits & 0xff;
+		if (type->kind != HVMI_TYPE_INTEGER || bits == type->bytes * 8)
+			continue;
+		if (__builtin_add_overflow(member->bit_offset, type->bits >> 8, &member->bit_offset))
+			return bad_blob(loader->err, "a bit-field lies outside of its struct");
+		member->bit_size = bits;
+	}
+	return 0;
+}
+
+int btf_load(const void *blob, size_t len, struct types *ret, struct hvmi_error *err)
+{
+	struct types graph = {0};
+	struct header header;
+	uint64_t blob_len;
+
+	const char *why = parse_header(blob, len, &header, &blob_len);
+	if (why)
+		return bad_blob(err, why);
+	if (blob_len > len)
+		return bad_blob(err, "it is cut short");
+
+	const uint8_t *sections = (const uint8_t *)blob + header.len;
+	struct btf_loader loader = {
+		.types = sections + header.types.offset,
+		.types_len = header.types.len,
+		.names = (const char *)sections + header.names.offset,
+		.names_len = header.names.len,
+		.layout = header.layout.len ? sections + header.layout.offset : NULL,
+		.layout_count = header.layout.len / LAYOUT_BYTES,
+		.graph = &graph,
+		.err = err,
+	};
+	int status;
+	if ((status = check_names(&loader)) < 0 || (status = check_layout(&loader)) < 0 ||
+	    (status = measure(&loader)) < 0 || (status = allocate(&loader)) < 0 ||
+	    (status = fill(&loader)) < 0 || (status = link_functions(&loader)) < 0 ||
+	    (status = find_bit_fields(&loader)) < 0) {
+		types_deinit(&graph);
+		return status;
+	}
+	status = types_freeze(&graph);
+	if (status < 0) {
+		types_deinit(&graph);
+		return hvmi_error_set(err, status, HVMI_NO_ADDRESS, "no memory for types");
+	}
+	*ret = graph;
+	return 0;
+}

@@ -1,0 +1,385 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Makes memory images of real Linux guests, and the truth about what was in them.
+
+A guest is a Debian kernel in QEMU's emulator with a known cast of processes. It writes what it knows of
+itself to a virtio port, keeps still while the machine is paused and dumped, and writes it again.
+README.md has the variants, the files of a guest's folder and the schema of truth.json."""
+
+import argparse
+import concurrent.futures
+import hashlib
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+import truth
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+FETCH = os.path.join(HERE, "..", "..", "scripts", "kernel-fetch.sh")
+CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "hvmi")
+
+SKIPPED = 77
+INTEL = "Skylake-Client-v1"
+
+# kernel: as kernel-fetch.sh knows it. The kernel decides about page-table isolation by the processor,
+# so every variant says which it is.
+PLAIN = dict(cpu=INTEL, ram_mib=512, smp=2, machine="q35", cmdline="pti=off")
+VARIANTS = {
+    "6.1-cloud": dict(PLAIN, kernel="6.1-cloud"),
+    "6.1-cloud+la57": dict(PLAIN, kernel="6.1-cloud", cpu=INTEL + ",+la57"),
+    "6.1-cloud+pti": dict(PLAIN, kernel="6.1-cloud", cmdline="pti=on"),
+    "6.12-cloud": dict(PLAIN, kernel="6.12-cloud"),
+    "6.12-cloud+la57": dict(PLAIN, kernel="6.12-cloud", cpu=INTEL + ",+la57"),
+    "highmem": dict(PLAIN, kernel="6.1-cloud", ram_mib=1024, machine="q35,max-ram-below-4g=256M"),
+    "bullseye-cloud": dict(PLAIN, kernel="bullseye-cloud"),
+    "trixie-cloud": dict(PLAIN, kernel="trixie-cloud"),
+    "sid-cloud": dict(PLAIN, kernel="sid-cloud"),
+    "forky-cloud": dict(PLAIN, kernel="forky-cloud", optional=True),
+    "sid-cloud+la57": dict(PLAIN, kernel="sid-cloud", cpu=INTEL + ",+la57", optional=True),
+}
+DEMO = "6.1-cloud"
+FORMATS = {"kdump-zlib": "guest.kdump-zlib", "kdump-lzo": "guest.kdump-lzo", "kdump-snappy": "guest.kdump-snappy"}
+
+
+class Failure(Exception):
+    pass
+
+
+class Skipped(Exception):
+    pass
+
+
+def log(name, text):
+    print("%s: %s" % (name, text), file=sys.stderr, flush=True)
+
+
+class Stream:
+    """Bytes from a socket, with one deadline for all of a guest's life."""
+
+    def __init__(self, sock, deadline, alive):
+        self.sock, self.deadline, self.alive, self.pending = sock, deadline, alive, bytearray()
+
+    def more(self):
+        while True:
+            left = self.deadline - time.monotonic()
+            if left <= 0:
+                raise Failure("it took too long")
+            if select.select([self.sock], [], [], min(left, 1))[0]:
+                data = self.sock.recv(1 << 20)
+                if not data:
+                    raise Failure("the emulator ended")
+                self.pending += data
+                return
+            if not self.alive():
+                raise Failure("the emulator ended")
+
+    def take(self, count):
+        while len(self.pending) < count:
+            self.more()
+        data = bytes(self.pending[:count])
+        del self.pending[:count]
+        return data
+
+    def line(self):
+        while b"\n" not in self.pending:
+            self.more()
+        return self.take(self.pending.index(b"\n") + 1)
+
+
+class Qmp:
+    def __init__(self, stream):
+        self.stream = stream
+        json.loads(stream.line())
+        self.command("qmp_capabilities")
+
+    def command(self, name, **arguments):
+        request = {"execute": name}
+        if arguments:
+            request["arguments"] = arguments
+        self.stream.sock.sendall(json.dumps(request).encode() + b"\n")
+        while True:
+            answer = json.loads(self.stream.line())
+            if "error" in answer:
+                raise Failure("%s: %s" % (name, answer["error"]["desc"]))
+            if "return" in answer:
+                return answer["return"]
+
+    def hmp(self, line):
+        return self.command("human-monitor-command", **{"command-line": line}).replace("\r", "")
+
+
+def read_section(stream, name):
+    """{path: bytes} of one section of guest/truth.h's stream."""
+    files, current = {}, None
+    while True:
+        kind, length = struct.unpack("<cI", stream.take(5))
+        payload = stream.take(length)
+        if kind == b"B" and payload != name.encode() or kind not in b"BNDE":
+            raise Failure("the guest's stream is out of step")
+        if kind == b"N":
+            current = files.setdefault(payload.decode(), bytearray())
+            del current[:]
+        elif kind == b"D":
+            current += payload
+        elif kind == b"E":
+            return files
+
+
+def make_sparse(path):
+    """Gives the file's zeroes back."""
+    block = 1 << 16
+    zero = bytes(block)
+    new = path + ".sparse"
+    with open(path, "rb") as old, open(new, "wb") as out:
+        while True:
+            data = old.read(block)
+            if not data:
+                break
+            if data == zero:
+                out.seek(len(data), os.SEEK_CUR)
+            else:
+                out.write(data)
+        out.truncate(os.path.getsize(path))
+    os.rename(new, path)
+
+
+def fetch_kernel(name):
+    done = subprocess.run([FETCH, name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if done.returncode == SKIPPED:
+        raise Skipped(done.stderr.strip())
+    if done.returncode:
+        raise Failure(done.stderr.strip())
+    return done.stdout.strip()
+
+
+def hash_of_scripts():
+    digest = hashlib.sha256()
+    folders = [HERE, os.path.join(HERE, "guest")]
+    for folder in folders:
+        for name in sorted(os.listdir(folder)):
+            if name.endswith((".py", ".sh", ".c", ".h", ".def")):
+                with open(os.path.join(folder, name), "rb") as f:
+                    digest.update(name.encode() + b"\0" + f.read())
+    return digest.hexdigest()[:12]
+
+
+def initramfs_for(kernel):
+    """One for each kernel, shared by its variants. Two builds at once: the last one stays."""
+    key = "%s-%s.img" % (os.path.basename(kernel), hash_of_scripts())
+    path = os.path.join(CACHE, "guests", "initramfs", key)
+    if not os.path.exists(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        new = "%s.%d.new" % (path, os.getpid())
+        try:
+            done = subprocess.run([os.path.join(HERE, "build-initramfs.sh"), kernel, new],
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            if done.returncode:
+                raise Failure("the initramfs was not built:\n" + done.stdout)
+            os.rename(new, path)
+        finally:
+            if os.path.exists(new):
+                os.unlink(new)
+    return path
+
+
+class Machine:
+    def __init__(self, name, variant, kernel, initramfs, folder, timeout):
+        self.name, self.variant, self.folder = name, variant, folder
+        self.console = os.path.join(folder, "console.log")
+        qmp_here, qmp_there = socket.socketpair()
+        truth_here, truth_there = socket.socketpair()
+        cmdline = "console=ttyS0 panic=-1 oops=panic " + variant["cmdline"]
+        command = [
+            "qemu-system-x86_64", "-accel", "tcg,thread=single", "-machine", variant["machine"],
+            "-cpu", variant["cpu"], "-smp", str(variant["smp"]), "-m", "%dM" % variant["ram_mib"],
+            "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+            "-kernel", os.path.join(kernel, "vmlinuz"), "-initrd", initramfs, "-append", cmdline,
+            "-serial", "file:" + self.console,
+            "-chardev", "socket,id=qmp,fd=%d" % qmp_there.fileno(), "-mon", "chardev=qmp,mode=control",
+            "-device", "vmcoreinfo", "-device", "virtio-serial-pci",
+            "-chardev", "socket,id=truth,fd=%d" % truth_there.fileno(),
+            "-device", "virtserialport,chardev=truth,name=hvmi.truth",
+        ]
+        self.errors = open(os.path.join(folder, "qemu.log"), "wb")
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors, cwd=folder,
+            pass_fds=[qmp_there.fileno(), truth_there.fileno()])
+        qmp_there.close()
+        truth_there.close()
+        deadline = time.monotonic() + timeout
+
+        def alive():
+            return self.process.poll() is None
+        self.stream = Stream(truth_here, deadline, alive)
+        self.qmp_stream = Stream(qmp_here, deadline, alive)
+        self.sockets = [truth_here, qmp_here]
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for sock in self.sockets:
+            sock.close()
+        self.errors.close()
+
+    def tail(self):
+        text = ""
+        for path in (os.path.join(self.folder, "qemu.log"), self.console):
+            if os.path.exists(path):
+                with open(path, errors="replace") as f:
+                    text += "".join("  | " + line.rstrip() + "\n" for line in f.readlines()[-40:])
+        return text
+
+    def run(self, demo):
+        begun = time.monotonic()
+        qmp = Qmp(self.qmp_stream)
+        machine = read_section(self.stream, "machine")
+        log(self.name, "told of itself after %.0f s" % (time.monotonic() - begun))
+        before = read_section(self.stream, "before")
+        log(self.name, "steady after %.0f s" % (time.monotonic() - begun))
+
+        # The last bytes are here before the writer has gone to sleep.
+        time.sleep(0.5)
+        qmp.command("stop")
+        formats = qmp.command("query-dump-guest-memory-capability")["formats"]
+        registers = qmp.hmp("info registers -a")
+        self.write("registers.txt", registers)
+        self.write("mtree.txt", qmp.hmp("info mtree -f"))
+        if "max-ram-below-4g" not in self.variant["machine"]:
+            qmp.command("pmemsave", val=0, size=self.variant["ram_mib"] << 20,
+                        filename=os.path.join(self.folder, "ram.raw"))
+        self.dump(qmp, "guest.elf", paging=False)
+        if not demo:
+            self.dump(qmp, "guest-paging.elf", paging=True)
+            for kind, name in FORMATS.items():
+                if kind in formats:
+                    self.dump(qmp, name, paging=False, format=kind)
+        log(self.name, "dumped after %.0f s" % (time.monotonic() - begun))
+
+        qmp.command("cont")
+        self.stream.sock.sendall(b"\n")
+        after = read_section(self.stream, "after")
+        qmp.command("quit")
+        self.process.wait(30)
+        for name in ("ram.raw", "guest.elf", "guest-paging.elf"):
+            path = os.path.join(self.folder, name)
+            if os.path.exists(path):
+                make_sparse(path)
+        with open(os.path.join(self.folder, "vmlinux.btf"), "wb") as f:
+            f.write(machine.get("/sys/kernel/btf/vmlinux", b""))
+        whole = truth.assemble(self.name, self.variant, registers, machine, before, after)
+        with open(os.path.join(self.folder, "truth.json"), "w") as f:
+            truth.write(whole, f)
+        log(self.name, "done after %.0f s" % (time.monotonic() - begun))
+
+    def write(self, name, text):
+        with open(os.path.join(self.folder, name), "w") as f:
+            f.write(text)
+
+    def dump(self, qmp, name, **arguments):
+        qmp.command("dump-guest-memory", protocol="file:" + os.path.join(self.folder, name), **arguments)
+
+
+def make(name, timeout, demo=False):
+    """The guest's folder in the cache, made if it is not there."""
+    variant = VARIANTS[name]
+    if shutil.which("qemu-system-x86_64") is None:
+        raise Skipped("qemu-system-x86_64 is not there (package qemu-system-x86)")
+    kernel = fetch_kernel(variant["kernel"])
+    key = "%s_%s_%s" % (name, os.path.basename(kernel), hash_of_scripts())
+    final = os.path.join(CACHE, "guests", key)
+    if os.path.exists(final):
+        return final
+    if demo:
+        final += "_demo"
+        if os.path.exists(final):
+            return final
+    initramfs = initramfs_for(kernel)
+    work = tempfile.mkdtemp(prefix=".work.", dir=os.path.join(CACHE, "guests"))
+    try:
+        machine = Machine(name, variant, kernel, initramfs, work, timeout)
+        try:
+            machine.run(demo)
+        except Failure as e:
+            machine.close()
+            raise Failure("%s\n%s" % (e, machine.tail()))
+        finally:
+            machine.close()
+        os.chmod(work, 0o755)
+        try:
+            os.rename(work, final)
+        except OSError:
+            if not os.path.exists(final):       # somebody else may have made the same one
+                raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return final
+
+
+def copy_out(folder, out):
+    os.makedirs(out, exist_ok=True)
+    for name in sorted(os.listdir(folder)):
+        subprocess.run(["cp", "--sparse=always", "--reflink=auto", os.path.join(folder, name),
+                        os.path.join(out, name)], check=True)
+
+
+def one(name, args, demo=False):
+    try:
+        folder = make(name, args.timeout, demo)
+    except Skipped as e:
+        log(name, "skipped: %s" % e)
+        return SKIPPED
+    except Failure as e:
+        log(name, "FAILED: %s" % e)
+        return 1
+    if args.out:
+        out = os.path.join(args.out, name) if args.command == "make-all" else args.out
+        copy_out(folder, out)
+        folder = out
+    print(folder, flush=True)
+    return 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="the variants' names")
+    for name, text in (("make", "one guest"), ("make-all", "every guest of the full test run"),
+                       ("demo", "the quickest guest: ram.raw and guest.elf")):
+        sub = commands.add_parser(name, help=text)
+        if name == "make":
+            sub.add_argument("name", choices=VARIANTS, metavar="NAME")
+        if name == "make-all":
+            sub.add_argument("--jobs", type=int, default=2, help="how many at a time")
+        sub.add_argument("--out", metavar="DIR", help="copy the result here, and print this folder")
+        sub.add_argument("--timeout", type=float, default=300, help="seconds for one guest")
+    args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    os.makedirs(os.path.join(CACHE, "guests"), exist_ok=True)
+
+    if args.command == "list":
+        for name, variant in VARIANTS.items():
+            print(name + (" (optional)" if variant.get("optional") else ""))
+        return 0
+    if args.command == "make":
+        return one(args.name, args)
+    if args.command == "demo":
+        return one(DEMO, args, demo=True)
+    names = [n for n, v in VARIANTS.items() if not v.get("optional")]
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        results = list(pool.map(lambda n: one(n, args), names))
+    return 1 if 1 in results else SKIPPED if SKIPPED in results else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

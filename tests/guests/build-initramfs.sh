@@ -40,13 +40,7 @@ modules='virtio_pci virtio_console qemu_fw_cfg virtio_blk virtio_net virtio_rng 
 	overlay vfat nls_utf8 nls_ascii nls_cp437 nls_iso8859_1 9p squashfs crc32c_generic crc32c_intel configfs
 	binfmt_misc tun veth bridge nf_tables'
 # shellcheck disable=SC2086
-python3 "$here/modules.py" "$kernel/modules" $modules >"$work/modules"
-while read -r file; do
-	name=$(basename "$file")
-	name=${name%%.ko*}.ko
-	python3 "$here/modules.py" --unpack "$file" >"$root/modules/$name"
-	echo "$name" >>"$root/modules/list"
-done <"$work/modules"
+python3 "$here/modules.py" "$kernel/modules" "$root/modules" $modules
 
 flags='-std=gnu11 -O1 -g0 -Wall -Wextra'
 # shellcheck disable=SC2086

@@ -315,6 +315,8 @@ def make(name, timeout, demo=False):
             raise Failure("%s\n%s" % (e, machine.tail()))
         finally:
             machine.close()
+        for file in os.listdir(work):
+            os.chmod(os.path.join(work, file), 0o644)
         os.chmod(work, 0o755)
         try:
             os.rename(work, final)

@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""modules.py FOLDER NAME...: the files of kernel modules and of what they depend on, one a line, in
-the order in which they can be loaded. FOLDER is a /lib/modules/RELEASE without an index. Names that it
-does not have are left out: they may be built in, or be of another release.
-
-modules.py --unpack FILE: the module's bytes, decompressed, to standard output."""
+"""modules.py FOLDER OUT NAME...: unpacks kernel modules and what they depend on into OUT, where the file
+"list" then names them in the order in which they can be loaded. FOLDER is a /lib/modules/RELEASE, with
+or without an index. Names that it does not have are left out: they may be built in, or be of another
+release."""
 
 import lzma
 import os
@@ -36,31 +35,31 @@ def depends(data):
 
 
 def main():
-    if len(sys.argv) < 3 or "--help" in sys.argv or "-h" in sys.argv:
+    if len(sys.argv) < 4 or "--help" in sys.argv or "-h" in sys.argv:
         print(__doc__)
         return 0 if len(sys.argv) > 1 else 1
-    if sys.argv[1] == "--unpack":
-        sys.stdout.buffer.write(unpack(sys.argv[2]))
-        return 0
-
+    folder, out, wanted = sys.argv[1], sys.argv[2], sys.argv[3:]
     files = {}
-    for folder, _, names in os.walk(os.path.realpath(sys.argv[1])):
+    for folder, _, names in os.walk(os.path.realpath(folder)):
         for name in names:
             if ".ko" in name:
                 files[module_name(name)] = os.path.join(folder, name)
-    order = []
+    done = []
 
     def visit(name):
-        if name in order or name not in files:
+        if name in done or name not in files:
             return
-        for other in depends(unpack(files[name])):
+        data = unpack(files[name])
+        for other in depends(data):
             visit(other)
-        order.append(name)
+        with open(os.path.join(out, name + ".ko"), "wb") as f:
+            f.write(data)
+        done.append(name)
 
-    for name in sys.argv[2:]:
+    for name in wanted:
         visit(name.replace("-", "_"))
-    for name in order:
-        print(files[name])
+    with open(os.path.join(out, "list"), "w") as f:
+        f.writelines(name + ".ko\n" for name in done)
     return 0
 
 

@@ -222,7 +222,7 @@ def assemble(name, variant, registers, machine, before, after):
             "boot_id": line("/proc/sys/kernel/random/boot_id"),
         },
         "cpus": cpus,
-        "vmcoreinfo": {"gpa": "0x" + note[0].decode(), "size": int(note[1], 16)} if note else None,
+        "vmcoreinfo": {"gpa": hex_of(int(note[0], 16)), "size": int(note[1], 16)} if note else None,
         "iomem": line("/proc/iomem").split("\n"),
         "btf": {path.rsplit("/", 1)[1]: {"md5": hashlib.md5(data).hexdigest(), "size": len(data)}
                 for path, data in sorted(machine.items()) if path.startswith("/sys/kernel/btf/")},

@@ -31,9 +31,25 @@
 
 #include "actor.h"
 
-/* Seven levels, a leaf beside each, other ids, sessions and groups on the way; an orphan at two places. */
+/* A child of whoever takes in the children of the dead. */
+static void orphan(void)
+{
+	pid_t parent = branch(0);
+	if (!parent) {
+		if (!branch(0))
+			stay();
+		_exit(0);
+	}
+	NEED(waitpid(parent, NULL, 0) == parent);
+}
+
+/*
+ * Seven levels, a leaf beside each, other ids, sessions and groups on the way. One orphan is left to
+ * the first process, one to the process that offers itself on the way.
+ */
 ROLE(tree)
 {
+	orphan();
 	for (int level = 0; level < 7; level++) {
 		if (!branch(0)) {
 			setpgid(0, 0);
@@ -47,12 +63,7 @@ ROLE(tree)
 			NEED(!prctl(PR_SET_CHILD_SUBREAPER, 1));
 		NEED(!setresgid(2000 + level, 2000 + level, 0) && !setresuid(2000 + level, 0, 0));
 	}
-	pid_t between = branch(0);
-	if (!between) {
-		branch(0);
-		if (getppid() != 1)
-			_exit(0);
-	}
+	orphan();
 	ready();
 	stay();
 }
@@ -257,7 +268,9 @@ ROLE(headless)
 	pthread_t t;
 	NEED(!pthread_create(&t, NULL, survive, NULL));
 	pthread_setname_np(t, "survivor");
-	pthread_exit(NULL);
+	/* pthread_exit() would look for a library to unwind the stack with. */
+	for (;;)
+		syscall(SYS_exit, 0);
 }
 
 static int vfork_child(void *unused)

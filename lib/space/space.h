@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside an address space. "4.x" in comments is a section of the Intel SDM volume 3 (2023-06). */
+#ifndef HVMI_LIB_SPACE_H
+#define HVMI_LIB_SPACE_H
+
+#include <endian.h>
+
+#include <hvmi/space.h>
+
+#include "util/util.h"
+#include "vm/vm.h"
+
+#define SPACE_LEVELS_MAX 5u
+#define SPACE_TABLE_ENTRIES_MAX 1024u	/* of 4 bytes; 512 of 8 */
+
+#define ENTRY_PRESENT (1ull << 0)
+#define ENTRY_WRITE (1ull << 1)
+#define ENTRY_USER (1ull << 2)
+#define ENTRY_PS (1ull << 7)
+#define ENTRY_NX (1ull << 63)
+
+/* What the entries of one level mean in one address space, such that one algorithm does for all. */
+struct space_level {
+	uint32_t shift;			/* of the index in an address; log2 of what an entry covers */
+	uint32_t index_mask;
+	uint64_t page_flag;		/* a present entry with one of these bits maps a page */
+	uint64_t reserved_page;		/* must be 0 in an entry that maps a page */
+	uint64_t reserved_table;	/* must be 0 in one that refers to a table */
+	uint64_t page_mask;		/* address bits of a page in their place ... */
+	uint64_t page_high;		/* ... and those that belong PSE36_SHIFT bits higher */
+	uint64_t given;			/* rights that the entries of this level do not limit */
+};
+#define PSE36_SHIFT 19			/* 4.3: bits 20:13 of a PDE are bits 39:32 of the page */
+
+struct hvmi_space {
+	struct hvmi_vm *vm;
+	struct hvmi_space_config config;
+	struct space_level levels[SPACE_LEVELS_MAX];	/* the root's first */
+	uint32_t level_count;		/* 0: without paging */
+	uint32_t entry_shift;		/* log2 of an entry's bytes */
+	uint32_t address_bits;		/* of a linear address */
+	bool sign_extended;		/* 64-bit addresses: the top bit is repeated */
+	uint64_t table_mask;		/* address bits of a table in an entry */
+	uint64_t root;
+	/* The RAM that table entries came from last; starts is 0 if it cannot be pointed to. */
+	struct {
+		uint64_t gpa;
+		uint64_t starts;	/* offsets at which a whole entry lies inside */
+		const uint8_t *host;
+	} window;
+};
+
+enum entry_kind { ENTRY_KIND_ABSENT, ENTRY_KIND_RESERVED, ENTRY_KIND_TABLE, ENTRY_KIND_PAGE };
+
+static inline enum entry_kind entry_kind(const struct space_level *level, uint64_t entry)
+{
+	if (!(entry & ENTRY_PRESENT))
+		return ENTRY_KIND_ABSENT;
+	if (entry & level->page_flag)
+		return entry & level->reserved_page ? ENTRY_KIND_RESERVED : ENTRY_KIND_PAGE;
+	return entry & level->reserved_table ? ENTRY_KIND_RESERVED : ENTRY_KIND_TABLE;
+}
+
+static inline uint64_t entry_page(const struct space_level *level, uint64_t entry)
+{
+	return (entry & level->page_mask) | (entry & level->page_high) << PSE36_SHIFT;
+}
+
+/*
+ * Rights are combined in the form of an entry with NX inverted, so that every right is the AND
+ * over all levels (4.6). Begin with RIGHTS_ALL.
+ */
+#define RIGHTS_ALL UINT64_MAX
+
+static inline uint64_t rights_combine(uint64_t rights, const struct space_level *level,
+				      uint64_t entry)
+{
+	return rights & ((entry ^ ENTRY_NX) | level->given);
+}
+
+static inline uint32_t rights_public(uint64_t rights)
+{
+	return HVMI_RIGHT_READ | (rights & ENTRY_WRITE ? HVMI_RIGHT_WRITE : 0) |
+	       (rights & ENTRY_USER ? HVMI_RIGHT_USER : 0) |
+	       (rights & ENTRY_NX ? HVMI_RIGHT_EXECUTE : 0);
+}
+
+/* One load each: the guest may change an entry at any time, and what is judged must be what is used. */
+struct packed_u64 {
+	uint64_t value;
+} __attribute__((packed, may_alias));
+struct packed_u32 {
+	uint32_t value;
+} __attribute__((packed, may_alias));
+
+static inline uint64_t entry_load(const void *from, uint32_t entry_shift)
+{
+	if (entry_shift == 2)
+		return le32toh(((const volatile struct packed_u32 *)from)->value);
+	return le64toh(((const volatile struct packed_u64 *)from)->value);
+}
+
+/* space_entry_read() where the window does not reach; moves the window. */
+int space_entry_read_slow(struct hvmi_space *space, uint64_t gpa, uint64_t *ret);
+
+/* Copy one entry, once. */
+static inline int space_entry_read(struct hvmi_space *space, uint64_t gpa, uint64_t *ret)
+{
+	uint64_t offset = gpa - space->window.gpa;
+	if (__builtin_expect(offset >= space->window.starts, 0))
+		return space_entry_read_slow(space, gpa, ret);
+	*ret = entry_load(space->window.host + offset, space->entry_shift);
+	return 0;
+}
+
+/* What an entry of zeros means: -EFAULT, or -EIO where the medium lost what was there. */
+int space_entry_lost(const struct hvmi_space *space, uint64_t gpa);
+
+/*
+ * Linear addresses as the tables see them: a number below 2^address_bits. false: not an address
+ * of this mode (vol. 1, 3.3.7.1 "Canonical Addressing").
+ */
+static inline bool space_linear(const struct hvmi_space *space, uint64_t gva, uint64_t *ret)
+{
+	uint32_t unused = 64 - space->address_bits;
+	uint64_t linear = gva << unused >> unused;
+	*ret = linear;
+	return gva == (space->sign_extended ? (uint64_t)((int64_t)(gva << unused) >> unused) :
+					      linear);
+}
+
+static inline uint64_t space_gva(const struct hvmi_space *space, uint64_t linear)
+{
+	uint32_t unused = 64 - space->address_bits;
+	return space->sign_extended ? (uint64_t)((int64_t)(linear << unused) >> unused) : linear;
+}
+
+/*
+ * From an address to guest-physical memory: the one way for all that reads or writes through a
+ * space. left_ret: bytes from there to the end of the page.
+ */
+int space_resolve(struct hvmi_space *space, uint64_t gva, uint64_t *gpa_ret, uint64_t *left_ret);
+
+/* Fill in levels, root and the like from space->config; -EINVAL: it makes no sense. */
+int space_set_mode(struct hvmi_space *space, struct hvmi_error *err);
+
+#endif

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "space/space.h"
+
+struct translation {
+	uint64_t gpa;
+	uint32_t shift;		/* log2 of the page size */
+	uint32_t fault;		/* enum hvmi_fault */
+	uint64_t rights;	/* as rights_combine() makes them */
+};
+
+/*
+ * The walk, 4.3 to 4.5. Compiled in twice: with a trace, and without one and without what only the
+ * trace needs.
+ */
+static inline __attribute__((always_inline)) int
+translate(struct hvmi_space *space, uint64_t gva, struct translation *ret, struct hvmi_walk *trace)
+{
+	uint64_t linear, table = space->root;
+	*ret = (struct translation){ .rights = RIGHTS_ALL };
+	if (!space_linear(space, gva, &linear)) {
+		ret->fault = HVMI_FAULT_NON_CANONICAL;
+		return -EFAULT;
+	}
+	for (uint32_t i = 0; i < space->level_count; i++) {
+		const struct space_level *level = &space->levels[i];
+		uint64_t index = linear >> level->shift & level->index_mask;
+		uint64_t at = table + (index << space->entry_shift), entry = 0;
+		int rc = space_entry_read(space, at, &entry);
+		if (trace)
+			trace->entries[trace->entry_count++] = (struct hvmi_walk_entry){
+				.gpa = at, .value = entry, .level = space->level_count - i };
+		if (rc) {
+			ret->fault = HVMI_FAULT_NO_MEMORY;
+			return rc;
+		}
+		enum entry_kind kind = entry_kind(level, entry);
+		ret->rights = rights_combine(ret->rights, level, entry);
+		if (kind == ENTRY_KIND_TABLE) {
+			table = entry & space->table_mask;
+			continue;
+		}
+		if (kind == ENTRY_KIND_PAGE) {
+			ret->shift = level->shift;
+			ret->gpa = entry_page(level, entry) |
+				   (linear & ((1ull << level->shift) - 1));
+			return 0;
+		}
+		ret->fault = kind == ENTRY_KIND_ABSENT ? HVMI_FAULT_NOT_PRESENT :
+							 HVMI_FAULT_RESERVED;
+		/* Zeros may be all that is left of a file that was cut short. */
+		return entry ? -EFAULT : space_entry_lost(space, at);
+	}
+	/* Only a space without tables comes here. */
+	ret->shift = space->address_bits;
+	ret->gpa = linear;
+	return 0;
+}
+
+int space_resolve(struct hvmi_space *space, uint64_t gva, uint64_t *gpa_ret, uint64_t *left_ret)
+{
+	struct translation t;
+	int rc = translate(space, gva, &t, NULL);
+	if (rc)
+		return rc;
+	*gpa_ret = t.gpa;
+	*left_ret = (1ull << t.shift) - (t.gpa & ((1ull << t.shift) - 1));
+	return 0;
+}
+
+HVMI_API int hvmi_space_translate(struct hvmi_space *space, uint64_t gva, uint64_t *gpa_ret)
+{
+	uint64_t left;
+	return space_resolve(space, gva, gpa_ret, &left);
+}
+
+static int walk_error(const struct hvmi_walk *walk, int rc, struct hvmi_error *err)
+{
+	static const char *const names[] = { "", "PTE", "PDE", "PDPTE", "PML4E", "PML5E" };
+	static const char *const reasons[] = {
+		[HVMI_FAULT_NOT_PRESENT] = "is not present",
+		[HVMI_FAULT_RESERVED] = "has a reserved bit set",
+		[HVMI_FAULT_NO_MEMORY] = "cannot be read",
+	};
+	unsigned long long gva = walk->gva;
+	if (walk->fault == HVMI_FAULT_NON_CANONICAL)
+		return hvmi_error_set(err, rc, gva, "0x%llx is no address of this paging mode", gva);
+	const struct hvmi_walk_entry *e = &walk->entries[walk->entry_count - 1];
+	if (walk->fault == HVMI_FAULT_NO_MEMORY)
+		return hvmi_error_set(err, rc, gva, "0x%llx is not mapped: its %s is at guest-physical "
+				      "0x%llx, where memory cannot be read (%s)", gva,
+				      names[e->level], (unsigned long long)e->gpa,
+				      hvmi_error_name(rc));
+	return hvmi_error_set(err, rc, gva, "0x%llx is not mapped: its %s at guest-physical 0x%llx, "
+			      "0x%llx, %s", gva, names[e->level], (unsigned long long)e->gpa,
+			      (unsigned long long)e->value, reasons[walk->fault]);
+}
+
+HVMI_API int hvmi_space_walk(struct hvmi_space *space, uint64_t gva, struct hvmi_walk *ret,
+			     struct hvmi_error *err)
+{
+	struct hvmi_walk walk = { .gva = gva, .gpa = HVMI_NO_ADDRESS };
+	struct translation t;
+	int rc = translate(space, gva, &t, &walk);
+	if (rc == 0) {
+		walk.gpa = t.gpa;
+		walk.page_size = 1ull << t.shift;
+		walk.rights = rights_public(t.rights);
+	} else {
+		walk.fault = t.fault;
+		if (walk.entry_count)
+			walk.fault_level = walk.entries[walk.entry_count - 1].level;
+		walk_error(&walk, rc, err);
+	}
+	if ((rc == 0 || rc == -EFAULT) && result_copy(ret, &walk, sizeof(walk)))
+		return hvmi_error_set(err, -EINVAL, gva, "hvmi_walk.size is not set");
+	return rc;
+}

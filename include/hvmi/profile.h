@@ -35,7 +35,8 @@ HVMI_API int hvmi_profile_symbol(const struct hvmi_profile *profile, const char 
 /**
  * The nearest symbol at or below an address; of several at one address the first global one.
  * @param offset_ret  gva - ret->gva; may be NULL
- * @return -ENOENT: the address is outside the kernel image's symbols
+ * @return -ENOENT: the address is outside the kernel image's symbols: below the first, above the
+ *         last, or in a gap that is larger than any object
  */
 HVMI_API int hvmi_profile_symbol_at(const struct hvmi_profile *profile, uint64_t gva,
 				    struct hvmi_symbol *ret, uint64_t *offset_ret);
@@ -58,11 +59,14 @@ enum hvmi_type_kind {
 	HVMI_TYPE_QUALIFIER = 9,	/**< const, volatile, restrict, attributes; target: of what */
 	HVMI_TYPE_FUNCTION = 10,	/**< target: what it returns */
 	HVMI_TYPE_FORWARD = 11,		/**< a struct or union whose members are unknown */
-	HVMI_TYPE_UNKNOWN = 12		/**< a kind that this version does not know */
+	HVMI_TYPE_UNKNOWN = 12		/**< no type (a variable, a section, a tag), or a new kind */
 };
 
+/** hvmi_type.flags: values of this integer or enum are signed. */
 #define HVMI_TYPE_SIGNED 1u
+/** hvmi_type.flags: the integer is meant as a character. */
 #define HVMI_TYPE_CHAR 2u
+/** hvmi_type.flags: the integer is a truth value. */
 #define HVMI_TYPE_BOOL 4u
 
 /** A type, by its number in the profile; 0 is void. */
@@ -72,19 +76,21 @@ struct hvmi_type {
 	uint64_t bytes;		/**< sizeof, through typedefs and qualifiers; 0 if unknown */
 	uint32_t id;
 	uint32_t kind;		/**< enum hvmi_type_kind */
-	uint32_t flags;		/**< HVMI_TYPE_SIGNED ... */
+	uint32_t flags;		/**< HVMI_TYPE_SIGNED ...; of integers and enums only */
 	uint32_t target;	/**< type id, see the kinds */
 	uint32_t count;		/**< members, enumerators, parameters or array elements */
 	uint32_t reserved;
 };
 
-/** A type by number. -ENOENT: no such number. */
+/** A type by number; numbers are dense, from 0 on. -ENOENT: no such number. */
 HVMI_API int hvmi_profile_type(const struct hvmi_profile *profile, uint32_t id,
 			       struct hvmi_type *ret);
 
 /**
  * A type by name: "struct task_struct", "union NAME", "enum NAME", or a plain name, which is looked
- * for among structs, unions, enums, typedefs and base types in this order. -ENOENT: none.
+ * for among structs, unions, enums, typedefs and base types in this order. Base types may be named
+ * as gcc does or as in C: "long unsigned int" and "unsigned long" are the same. A struct or union
+ * that is only declared is found last. Of several that are left, the first. -ENOENT: none.
  */
 HVMI_API int hvmi_profile_find_type(const struct hvmi_profile *profile, const char *name,
 				    struct hvmi_type *ret, struct hvmi_error *err);
@@ -106,12 +112,14 @@ HVMI_API int hvmi_profile_member_at(const struct hvmi_profile *profile, uint32_t
 HVMI_API int hvmi_profile_enumerator_at(const struct hvmi_profile *profile, uint32_t type,
 					uint32_t index, const char **name_ret, int64_t *value_ret);
 
-/** The value of an enumerator, whatever its enum. -ENOENT: none. */
+/** The value of an enumerator, whatever its enum; of several, the first. -ENOENT: none. */
 HVMI_API int hvmi_profile_enumerator(const struct hvmi_profile *profile, const char *name,
 				     int64_t *ret, struct hvmi_error *err);
 
 /**
- * A type as C spells it, "struct list_head *", with "[4]" and "(*)(...)" after it where it belongs.
+ * A type as C spells it: "struct list_head *", "char [16]", "void (*)(struct foo *, int)";
+ * "struct {...}" if it has no name. What is too long or too deep to be spelt ends in "...".
+ * @param buf  receives at most @p size bytes with the terminating NUL (may be NULL if size is 0)
  * @return its length as snprintf does, or -ENOENT
  */
 HVMI_API int hvmi_profile_type_spelling(const struct hvmi_profile *profile, uint32_t type,
@@ -137,13 +145,18 @@ struct hvmi_member {
 	uint32_t kind;		/**< enum hvmi_type_kind, behind typedefs and qualifiers */
 	uint32_t flags;		/**< HVMI_TYPE_SIGNED ... */
 	uint32_t hop_count;	/**< at least 1 */
+	uint32_t pointer_bytes;	/**< size of the pointers on the way, 4 or 8 */
+	uint32_t reserved;
 	uint64_t hops[HVMI_PATH_HOPS];	/**< byte offsets */
 };
 
 /**
  * Find a member by a path such as "mm.pgd", "comm", "fs.pwd.dentry", "mem[1].base". Anonymous
- * members are looked through; "." goes through a pointer where it must ("->" is allowed too).
- * -ENOENT: no such type or member (@p err says at which step); -EOVERFLOW: too many hops.
+ * members are looked through; "." goes through a pointer where it must ("->" is allowed too). An
+ * index, in decimal, is of an array, within its bounds (one of no elements is flexible: it has
+ * none), or of a pointer, as in C.
+ * @return -EINVAL: the path is malformed; -ENOENT: no such type or member (@p err says at which
+ *         step); -EOVERFLOW: too many hops, or beyond 2^64; -EBADMSG: the types make no sense
  */
 HVMI_API int hvmi_profile_member(const struct hvmi_profile *profile, const char *type,
 				 const char *path, struct hvmi_member *ret, struct hvmi_error *err);
@@ -159,7 +172,10 @@ HVMI_API int hvmi_profile_read(const struct hvmi_profile *profile, struct hvmi_s
 			       uint64_t object, const char *type, const char *path, uint64_t *ret,
 			       struct hvmi_error *err);
 
-/** The same with a member that was looked up before; for loops. */
+/**
+ * The same with a member that was looked up before; for loops. It need not be of a profile that
+ * still exists.
+ */
 HVMI_API int hvmi_member_read(const struct hvmi_member *member, struct hvmi_space *space,
 			      uint64_t object, uint64_t *ret);
 

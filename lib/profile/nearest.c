@@ -5,12 +5,14 @@
 #define LEN_MAX 48u
 /* Insertions, deletions and replacements by which a suggestion may differ. */
 #define DISTANCE_MAX 2u
+#define BUDGET 20000u
 
 void nearest_init(struct nearest *nearest, const char *wanted, size_t len)
 {
 	/* In a short name two other letters are another name. */
 	uint32_t limit = len < 4 ? 1 : DISTANCE_MAX;
-	*nearest = (struct nearest){.wanted = wanted, .len = len, .distance = limit + 1};
+	*nearest = (struct nearest){
+		.wanted = wanted, .len = len, .distance = limit + 1, .budget = BUDGET};
 }
 
 /* Levenshtein's distance, one row of the table at a time. */
@@ -39,8 +41,9 @@ void nearest_offer(struct nearest *nearest, const char *name)
 		return;
 	size_t len = strnlen(name, LEN_MAX + 1);
 	size_t apart = len > nearest->len ? len - nearest->len : nearest->len - len;
-	if (len > LEN_MAX || apart >= nearest->distance)
+	if (len > LEN_MAX || apart >= nearest->distance || nearest->budget == 0)
 		return;
+	nearest->budget--;
 	uint32_t found = distance(nearest->wanted, nearest->len, name, len);
 	if (found < nearest->distance) {
 		nearest->distance = found;

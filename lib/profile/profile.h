@@ -120,27 +120,40 @@ bool types_sizeof(const struct types *types, uint32_t id, uint32_t pointer_bytes
 /*
  * Every named member of a struct or union, those of anonymous members included, with its place
  * from the start of `id`. Ends when visit() returns true. -ENOENT: visit() never did; -EBADMSG: the
- * types contain each other, or there are more than `budget` members.
+ * types contain each other, or have more than MEMBERS_BUDGET members.
  */
+#define MEMBERS_BUDGET 100000u
 typedef bool (*member_visit_fn)(void *context, const struct member *member, uint64_t bit_offset);
-int types_each_member(const struct types *types, uint32_t id, uint32_t budget,
-		      member_visit_fn visit, void *context);
+int types_each_member(const struct types *types, uint32_t id, member_visit_fn visit,
+		      void *context);
 
 /* The name that is most like the one that was asked for, offered one at a time. */
 struct nearest {
 	const char *wanted;
 	size_t len;
 	uint32_t distance;
+	uint32_t budget;		/* of names that are compared: guests choose how many there are */
 	const char *best;		/* NULL: none is near */
 };
 void nearest_init(struct nearest *nearest, const char *wanted, size_t len);
 void nearest_offer(struct nearest *nearest, const char *name);
+/* All that types_find() could find. */
+void types_offer(const struct types *types, struct nearest *nearest);
 
 struct hvmi_profile {
 	struct symbols symbols;
 	struct types types;
 	uint32_t pointer_bytes;		/* 8 or 4 */
 };
+
+/* Room to spell a type in a sentence. */
+#define SPELLING_TEXT 80u
+
+/* As hvmi_profile_type_spelling(). */
+int types_spell(const struct types *types, uint32_t id, char *buf, size_t size);
+/* As hvmi_profile_find_type(): the id, or a negative error. */
+int64_t profile_find_type(const struct hvmi_profile *profile, const char *name,
+			  struct hvmi_error *err);
 
 /* A profile without anything, or NULL. */
 struct hvmi_profile *profile_create(void);

@@ -168,6 +168,13 @@ uint32_t types_find(const struct types *types, const char *name)
 	return id;
 }
 
+void types_offer(const struct types *types, struct nearest *nearest)
+{
+	for (uint32_t id = 0; id < types->type_count; id++)
+		if (is_looked_for(types, &types->types[id]))
+			nearest_offer(nearest, type_name(types, id));
+}
+
 struct member_walk {
 	const struct types *types;
 	uint32_t budget;
@@ -204,10 +211,10 @@ static int visit_members(struct member_walk *walk, uint32_t id, uint64_t bit_off
 	return -ENOENT;
 }
 
-int types_each_member(const struct types *types, uint32_t id, uint32_t budget,
-		      member_visit_fn visit, void *context)
+int types_each_member(const struct types *types, uint32_t id, member_visit_fn visit,
+		      void *context)
 {
-	struct member_walk walk = {types, budget, visit, context};
+	struct member_walk walk = {types, MEMBERS_BUDGET, visit, context};
 	uint32_t kind = types->types[id].kind;
 
 	if (kind != HVMI_TYPE_STRUCT && kind != HVMI_TYPE_UNION)

@@ -129,7 +129,7 @@ HVMI_API int hvmi_profile_type_spelling(const struct hvmi_profile *profile, uint
 HVMI_API int hvmi_profile_sizeof(const struct hvmi_profile *profile, const char *type,
 				 uint64_t *bytes_ret, struct hvmi_error *err);
 
-/** Most pointers that a path may go through. */
+/** Most entries of hvmi_member.hops: a path goes through one pointer less. */
 #define HVMI_PATH_HOPS 8
 
 /**

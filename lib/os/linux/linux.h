@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside the Linux recogniser. */
+#ifndef HVMI_LIB_LINUX_H
+#define HVMI_LIB_LINUX_H
+
+#include "os/linux/kallsyms.h"
+#include "os/linux/vmcoreinfo.h"
+#include "os/os.h"
+
+/* Where x86-64 Linux maps its image: Documentation/arch/x86/x86_64/mm.rst. */
+#define LINUX_IMAGE_FIRST 0xffffffff80000000ull
+#define LINUX_IMAGE_LAST 0xffffffffbfffffffull
+/* CONFIG_PHYSICAL_START, where an image is linked to be loaded. */
+#define LINUX_PHYSICAL_START 0x1000000ull
+
+/* A run of the image with equal rights, from the image's start. */
+struct image_run {
+	uint64_t offset, len;
+	uint32_t rights;
+};
+#define IMAGE_RUNS_MAX 64u
+
+/* The kernel image as some page-table root maps it. */
+struct linux_image {
+	uint64_t root;
+	uint32_t paging;	/* enum hvmi_paging */
+	uint64_t gva, gpa, len;
+	uint32_t run_count;
+	struct image_run runs[IMAGE_RUNS_MAX];
+};
+
+/* -ENOENT: no kernel image is mapped where Linux has it. */
+int image_probe(struct hvmi_vm *vm, uint64_t root, uint32_t paging, struct linux_image *ret);
+
+/* How a candidate was come by. */
+struct image_candidate {
+	const struct linux_image *image;
+	const char *how;
+	uint64_t at;	/* guest-physical address of what led to it, or HVMI_NO_ADDRESS */
+};
+/* Return 0 to go on with the next candidate, anything else to end. */
+typedef int (*image_candidate_fn)(void *context, const struct image_candidate *candidate);
+
+/*
+ * Show what may be kernel images, likeliest first: what the vCPUs' CR3 map, what the page tables
+ * in the first MiB map (the kernel keeps a root there for starting processors), what any page of
+ * RAM maps if it is taken for a root. Returns what the callback ended with, or -ENOENT.
+ */
+int image_search(struct hvmi_vm *vm, image_candidate_fn candidate, void *context);
+
+/* Members of kernel structures by the names below; each is looked up once, when attaching. */
+enum linux_member {
+#define MEMBER(id, type, paths) LINUX_##id,
+#include "os/linux/members.def"
+#undef MEMBER
+	LINUX_MEMBER_COUNT
+};
+
+struct linux_os {
+	struct linux_image image;
+	uint64_t shift;			/* gva - gpa of the image */
+	struct kallsyms kallsyms;
+	struct vmcoreinfo vmcoreinfo;	/* release is "" if there is none */
+	uint64_t init_task;		/* 0: unknown */
+	uint64_t modules;		/* head of the list, 0: unknown */
+	uint32_t version;		/* major << 8 | minor, 0: unknown */
+	struct hvmi_member members[LINUX_MEMBER_COUNT];	/* hop_count 0: this kernel lacks it */
+};
+
+static inline const struct linux_os *linux_data(const struct hvmi_os *os)
+{
+	return os->data;
+}
+
+static inline bool linux_has(const struct hvmi_os *os, enum linux_member member)
+{
+	return linux_data(os)->members[member].hop_count != 0;
+}
+
+/* Look all members up; one that this kernel lacks keeps hop_count 0. */
+void linux_members_find(const struct hvmi_profile *profile,
+			struct hvmi_member members[LINUX_MEMBER_COUNT]);
+
+/* -ENOENT: this kernel lacks the member; else as hvmi_member_read(). */
+int linux_read(const struct hvmi_os *os, struct hvmi_space *space, enum linux_member member,
+	       uint64_t object, uint64_t *ret);
+/* The address of a member; errors as linux_read(). */
+int linux_address(const struct hvmi_os *os, struct hvmi_space *space, enum linux_member member,
+		  uint64_t object, uint64_t *ret);
+/* The guest-virtual address of an object from that of a member in it. */
+uint64_t linux_container(const struct hvmi_os *os, enum linux_member member, uint64_t address);
+
+/* Say which of `members` this kernel lacks: -ENOTSUP with a sentence, or 0. */
+int linux_require(const struct hvmi_os *os, const char *what, const enum linux_member *members,
+		  size_t count, struct hvmi_error *err);
+
+/* init_task by what it must look like, for kernels without its symbol. */
+int linux_find_init_task(const struct hvmi_os *os, struct hvmi_space *space, uint64_t *ret);
+
+/* A walk along a circular, doubly linked list: include/linux/list.h. */
+struct list_walk {
+	struct hvmi_space *space;
+	uint64_t head, at;
+	uint32_t left;		/* steps that it may still take */
+	bool done;
+};
+/* `bound`: most entries that are believed. */
+void list_begin(struct list_walk *walk, struct hvmi_space *space, uint64_t head, uint32_t bound);
+/*
+ * The next link: 1, or 0 back at the head. -EBADMSG: the links do not agree, or there is no memory;
+ * -EOVERFLOW: the bound is reached. After anything but 1 the walk has ended.
+ */
+int list_next(struct list_walk *walk, uint64_t *link_ret, const char *what,
+	      struct hvmi_error *err);
+
+/* Kernel's list of tasks, modules, regions: the methods of struct os_ops. */
+int linux_task_begin(struct hvmi_os *os, uint32_t flags, void **state_ret, struct hvmi_error *err);
+int linux_task_next(void *state, struct hvmi_task *ret, struct hvmi_error *err);
+void linux_task_end(void *state);
+int linux_task_strings(struct hvmi_os *os, const struct hvmi_task *task, int which, char *buf,
+		       size_t size, size_t *len_ret, struct hvmi_error *err);
+int linux_module_begin(struct hvmi_os *os, void **state_ret, struct hvmi_error *err);
+int linux_module_next(void *state, struct hvmi_module *ret, struct hvmi_error *err);
+void linux_module_end(void *state);
+int linux_region_begin(struct hvmi_os *os, const struct hvmi_task *task, void **state_ret,
+		       struct hvmi_error *err);
+int linux_region_next(void *state, struct hvmi_region *ret, struct hvmi_error *err);
+void linux_region_end(void *state);
+
+#endif

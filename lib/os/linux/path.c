@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "os/linux/path.h"
+
+#include <stdio.h>
+
+#define NAME_BYTES 255u		/* NAME_MAX */
+#define STEPS_MAX 4096u		/* a path of PATH_MAX bytes has fewer parts and mounts */
+
+static const char deleted[] = " (deleted)";
+
+/* A path that grows to the front. */
+struct prepend {
+	char *buf;
+	size_t start;
+};
+
+static bool prepend(struct prepend *p, const char *text, size_t len)
+{
+	if (len > p->start)
+		return false;
+	p->start -= len;
+	memcpy(p->buf + p->start, text, len);
+	return true;
+}
+
+static int read_name(const struct hvmi_os *os, struct hvmi_space *space, uint64_t dentry,
+		     char name[NAME_BYTES + 1], size_t *len_ret)
+{
+	uint64_t text, len;
+	if (linux_read(os, space, LINUX_DENTRY_NAME, dentry, &text) ||
+	    linux_read(os, space, LINUX_DENTRY_LEN, dentry, &len) || len > NAME_BYTES ||
+	    hvmi_space_read(space, text, name, len, NULL))
+		return -EBADMSG;
+	name[len] = '\0';
+	*len_ret = len;
+	return 0;
+}
+
+/*
+ * Files that have no place in a tree (shared memory, pipes, sockets) name themselves through a
+ * function: which one says how.
+ */
+static int dynamic_path(const struct hvmi_os *os, struct hvmi_space *space, uint64_t dentry,
+			uint64_t function, char buf[PATH_BYTES])
+{
+	static const struct {
+		const char *function, *format;
+		bool inode;
+	} known[] = {
+		{ "simple_dname", "/%s (deleted)", false },
+		{ "anon_inodefs_dname", "anon_inode:%s", false },
+		{ "dmabuffs_dname", "/dmabuf:%s", false },
+		{ "pipefs_dname", "pipe:[%llu]", true },
+		{ "sockfs_dname", "socket:[%llu]", true },
+	};
+	char name[NAME_BYTES + 1];
+	size_t len;
+	if (read_name(os, space, dentry, name, &len))
+		return -EBADMSG;
+	struct hvmi_symbol symbol = { .size = sizeof(symbol) };
+	uint64_t offset, inode = 0;
+	snprintf(buf, PATH_BYTES, "%s", name);
+	if (hvmi_profile_symbol_at(os->profile, function, &symbol, &offset) || offset)
+		return 0;
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+		if (strcmp(known[i].function, symbol.name) != 0)
+			continue;
+		if (!known[i].inode)
+			snprintf(buf, PATH_BYTES, known[i].format, name);
+		else if (linux_read(os, space, LINUX_DENTRY_INODE, dentry, &inode) == 0)
+			snprintf(buf, PATH_BYTES, known[i].format, (unsigned long long)inode);
+		break;
+	}
+	return 0;
+}
+
+static bool unlinked(const struct hvmi_os *os, struct hvmi_space *space, uint64_t dentry,
+		     uint64_t parent)
+{
+	uint64_t hashed;
+	return parent != dentry &&
+	       linux_read(os, space, LINUX_DENTRY_HASHED, dentry, &hashed) == 0 && hashed == 0;
+}
+
+int linux_file_path(const struct hvmi_os *os, struct hvmi_space *space, uint64_t file,
+		    char buf[PATH_BYTES])
+{
+	uint64_t dentry, vfsmount, mount, root, parent, above, ops, dynamic;
+	struct prepend p = { buf, PATH_BYTES - 1 };
+	buf[0] = buf[PATH_BYTES - 1] = '\0';
+	if (!linux_has(os, LINUX_MOUNT_MNT) ||
+	    linux_read(os, space, LINUX_FILE_DENTRY, file, &dentry) ||
+	    linux_read(os, space, LINUX_FILE_MOUNT, file, &vfsmount))
+		return -EBADMSG;
+	mount = linux_container(os, LINUX_MOUNT_MNT, vfsmount);
+	if (linux_read(os, space, LINUX_MOUNT_ROOT, mount, &root) ||
+	    linux_read(os, space, LINUX_DENTRY_PARENT, dentry, &parent))
+		return -EBADMSG;
+	if (linux_read(os, space, LINUX_DENTRY_OPS, dentry, &ops) == 0 && ops &&
+	    linux_read(os, space, LINUX_DENTRY_DYNAMIC, dentry, &dynamic) == 0 && dynamic &&
+	    (parent != dentry || dentry != root))
+		return dynamic_path(os, space, dentry, dynamic, buf);
+	if (unlinked(os, space, dentry, parent))
+		prepend(&p, deleted, sizeof(deleted) - 1);
+	size_t tail = p.start;
+	int rc = 0;
+	for (uint32_t step = 0;; step++) {
+		char name[NAME_BYTES + 1];
+		size_t len;
+		rc = -EBADMSG;
+		if (step == STEPS_MAX)
+			break;
+		if (dentry == root) {
+			if (linux_read(os, space, LINUX_MOUNT_PARENT, mount, &above))
+				break;
+			rc = 0;
+			if (above == mount)
+				break;
+			rc = -EBADMSG;
+			if (linux_read(os, space, LINUX_MOUNT_POINT, mount, &dentry) ||
+			    linux_read(os, space, LINUX_MOUNT_ROOT, above, &root))
+				break;
+			mount = above;
+			continue;
+		}
+		if (linux_read(os, space, LINUX_DENTRY_PARENT, dentry, &parent))
+			break;
+		/* A root that is not this mount's: the tree was taken away from under it. */
+		if (parent == dentry) {
+			rc = 0;
+			break;
+		}
+		if (read_name(os, space, dentry, name, &len) || !prepend(&p, name, len) ||
+		    !prepend(&p, "/", 1))
+			break;
+		dentry = parent;
+	}
+	if (p.start == tail && rc == 0)
+		prepend(&p, "/", 1);
+	memmove(buf, buf + p.start, PATH_BYTES - p.start);
+	return rc;
+}

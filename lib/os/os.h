@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the recognisers of operating systems share, and what each must bring. */
+#ifndef HVMI_LIB_OS_H
+#define HVMI_LIB_OS_H
+
+#include <hvmi/os.h>
+
+#include "profile/profile.h"
+#include "vm/vm.h"
+
+struct os_fact {
+	char *name, *value, *source;
+	uint32_t confidence;
+	uint64_t gpa, len;
+};
+
+/* One operating system. */
+struct os_ops {
+	enum hvmi_os_kind kind;
+	const char *name;
+	/*
+	 * Look for it in os->vm and fill os: info, kernel, profile, facts, data. -ENOENT: it is
+	 * not there. What was filled before a failure is freed by the caller with detach().
+	 */
+	int (*attach)(struct hvmi_os *os, struct hvmi_error *err);
+	void (*detach)(struct hvmi_os *os);
+
+	int (*task_begin)(struct hvmi_os *os, uint32_t flags, void **state_ret,
+			  struct hvmi_error *err);
+	int (*task_next)(void *state, struct hvmi_task *ret, struct hvmi_error *err);
+	void (*task_end)(void *state);
+	/* Which: 0 the arguments, 1 the environment. */
+	int (*task_strings)(struct hvmi_os *os, const struct hvmi_task *task, int which, char *buf,
+			    size_t size, size_t *len_ret, struct hvmi_error *err);
+
+	int (*module_begin)(struct hvmi_os *os, void **state_ret, struct hvmi_error *err);
+	int (*module_next)(void *state, struct hvmi_module *ret, struct hvmi_error *err);
+	void (*module_end)(void *state);
+
+	int (*region_begin)(struct hvmi_os *os, const struct hvmi_task *task, void **state_ret,
+			    struct hvmi_error *err);
+	int (*region_next)(void *state, struct hvmi_region *ret, struct hvmi_error *err);
+	void (*region_end)(void *state);
+};
+
+struct hvmi_os {
+	const struct os_ops *ops;
+	struct hvmi_vm *vm;
+	struct hvmi_profile *profile;
+	struct hvmi_space_config kernel;
+	struct hvmi_os_info info;
+	char release[128];
+	char banner[512];
+	struct os_fact *facts;
+	uint32_t fact_count;
+	void *data;	/* of the operating system */
+};
+
+/* Note a fact; the texts are formatted and sanitised. Running out of memory loses the fact. */
+void os_fact(struct hvmi_os *os, const char *name, uint32_t confidence, uint64_t gpa, uint64_t len,
+	     const char *value, const char *source_format, ...) HVMI_PRINTF(7, 8);
+
+const struct os_ops *linux_ops(void);
+
+#endif

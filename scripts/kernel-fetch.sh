@@ -78,6 +78,13 @@ cached() {
 	lacking "$*"
 }
 
+# Asked not long ago.
+if [ -e "$latest" ] && [ -e "$cache/$(cat "$latest")/vmlinuz" ] &&
+	[ -n "$(find "$latest" -mmin -360)" ]; then
+	echo "$cache/$(cat "$latest")"
+	exit 0
+fi
+
 # The mirror's URIs, whichever way and for whichever suite the machine names them.
 # shellcheck disable=SC2016 # apt's variable, not the shell's
 uris=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | sort -u) || uris=

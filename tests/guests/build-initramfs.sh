@@ -10,7 +10,8 @@ Builds the initramfs of the test guest: programs of this machine (busybox, bash,
 libraries that they need), the guest's own programs from guest/*.c, and modules of the kernel.
 KERNEL is a folder as kernel-fetch.sh gives it, OUT the file to write.
 
-Needs gcc, cpio, mkfs.ext4, python3, busybox-static and bash. CC names another compiler.
+Needs gcc, cpio, mkfs.ext4, python3, bash and a static busybox; CC names another compiler. What is
+missing is said and the exit status is 77.
 USAGE
 }
 
@@ -25,6 +26,15 @@ here=$(cd "$(dirname "$0")" && pwd)
 kernel=$(cd "$1" && pwd)
 out=$(cd "$(dirname "$2")" && pwd)/$(basename "$2")
 cc=${CC:-gcc}
+
+need() {
+	command -v "$1" >/dev/null || { echo "build-initramfs.sh: $1 is not there (package $2)" >&2; exit 77; }
+}
+need "$cc" gcc
+need cpio cpio
+need bash bash
+need /bin/busybox busybox-static
+need /sbin/mkfs.ext4 e2fsprogs
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -20,6 +20,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import truth
@@ -51,6 +52,12 @@ DEMO = "6.1-cloud"
 FORMATS = {"kdump-zlib": "guest.kdump-zlib", "kdump-lzo": "guest.kdump-lzo", "kdump-snappy": "guest.kdump-snappy"}
 
 
+# What is running now, so that a signal can end it; and no more begins after one.
+children = set()
+children_lock = threading.Lock()
+stopping = threading.Event()
+
+
 class Failure(Exception):
     pass
 
@@ -61,6 +68,39 @@ class Skipped(Exception):
 
 def log(name, text):
     print("%s: %s" % (name, text), file=sys.stderr, flush=True)
+
+
+def start(command, **arguments):
+    """A child that does not outlive this process, however it ends."""
+    with children_lock:
+        if stopping.is_set():
+            raise Failure("interrupted")
+        child = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", "--"] + command,
+                                 stdin=subprocess.DEVNULL, **arguments)
+        children.add(child)
+    return child
+
+
+def finished(child):
+    with children_lock:
+        children.discard(child)
+
+
+def interrupt(signum, _frame):
+    stopping.set()
+    for child in list(children):
+        child.terminate()
+    raise SystemExit(128 + signum)
+
+
+def run(command):
+    """(status, standard output, standard error)"""
+    child = start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        out, err = child.communicate()
+    finally:
+        finished(child)
+    return child.returncode, out.strip(), err.strip()
 
 
 class Stream:
@@ -154,12 +194,12 @@ def make_sparse(path):
 
 
 def fetch_kernel(name):
-    done = subprocess.run([FETCH, name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    if done.returncode == SKIPPED:
-        raise Skipped(done.stderr.strip())
-    if done.returncode:
-        raise Failure(done.stderr.strip())
-    return done.stdout.strip()
+    status, out, err = run([FETCH, name])
+    if status == SKIPPED:
+        raise Skipped(err)
+    if status:
+        raise Failure("the kernel was not fetched:\n" + err)
+    return out
 
 
 def hash_of_scripts():
@@ -173,22 +213,23 @@ def hash_of_scripts():
     return digest.hexdigest()[:12]
 
 
+initramfs_lock = threading.Lock()
+
+
 def initramfs_for(kernel):
-    """One for each kernel, shared by its variants. Two builds at once: the last one stays."""
-    key = "%s-%s.img" % (os.path.basename(kernel), hash_of_scripts())
-    path = os.path.join(CACHE, "guests", "initramfs", key)
-    if not os.path.exists(path):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        new = "%s.%d.new" % (path, os.getpid())
-        try:
-            done = subprocess.run([os.path.join(HERE, "build-initramfs.sh"), kernel, new],
-                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-            if done.returncode:
-                raise Failure("the initramfs was not built:\n" + done.stdout)
+    """One for each kernel, shared by its variants."""
+    folder = os.path.join(CACHE, "guests", "initramfs")
+    path = os.path.join(folder, "%s-%s.img" % (os.path.basename(kernel), hash_of_scripts()))
+    with initramfs_lock:
+        if not os.path.exists(path):
+            os.makedirs(folder, exist_ok=True)
+            new = "%s.%d.new" % (path, os.getpid())
+            status, out, err = run([os.path.join(HERE, "build-initramfs.sh"), kernel, new])
+            if status == SKIPPED:
+                raise Skipped(err)
+            if status:
+                raise Failure("the initramfs was not built:\n%s\n%s" % (out, err))
             os.rename(new, path)
-        finally:
-            if os.path.exists(new):
-                os.unlink(new)
     return path
 
 
@@ -211,9 +252,8 @@ class Machine:
             "-device", "virtserialport,chardev=truth,name=hvmi.truth",
         ]
         self.errors = open(os.path.join(folder, "qemu.log"), "wb")
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors, cwd=folder,
-            pass_fds=[qmp_there.fileno(), truth_there.fileno()])
+        self.process = start(command, stdout=self.errors, stderr=self.errors, cwd=folder,
+                             pass_fds=[qmp_there.fileno(), truth_there.fileno()])
         qmp_there.close()
         truth_there.close()
         deadline = time.monotonic() + timeout
@@ -228,6 +268,7 @@ class Machine:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+        finished(self.process)
         for sock in self.sockets:
             sock.close()
         self.errors.close()
@@ -298,12 +339,12 @@ def make(name, timeout, demo=False):
     kernel = fetch_kernel(variant["kernel"])
     key = "%s_%s_%s" % (name, os.path.basename(kernel), hash_of_scripts())
     final = os.path.join(CACHE, "guests", key)
-    if os.path.exists(final):
-        return final
+    for ready in (final, final + "_demo") if demo else (final,):
+        if os.path.exists(ready):
+            os.utime(ready)
+            return ready
     if demo:
         final += "_demo"
-        if os.path.exists(final):
-            return final
     initramfs = initramfs_for(kernel)
     work = tempfile.mkdtemp(prefix=".work.", dir=os.path.join(CACHE, "guests"))
     try:
@@ -328,11 +369,25 @@ def make(name, timeout, demo=False):
     return final
 
 
+def prune():
+    """What was not used for a week goes: other versions of the scripts or of a kernel."""
+    folder = os.path.join(CACHE, "guests")
+    for parent in (folder, os.path.join(folder, "initramfs")):
+        for entry in os.scandir(parent) if os.path.isdir(parent) else ():
+            age = time.time() - entry.stat().st_mtime
+            if age > (1 if entry.name.startswith(".work.") else 7) * 86400:
+                if not entry.is_dir():
+                    os.unlink(entry.path)
+                elif entry.name != "initramfs":
+                    shutil.rmtree(entry.path, ignore_errors=True)
+
+
 def copy_out(folder, out):
     os.makedirs(out, exist_ok=True)
     for name in sorted(os.listdir(folder)):
-        subprocess.run(["cp", "--sparse=always", "--reflink=auto", os.path.join(folder, name),
-                        os.path.join(out, name)], check=True)
+        new = os.path.join(out, name + ".new")
+        subprocess.run(["cp", "--sparse=always", "--reflink=auto", os.path.join(folder, name), new], check=True)
+        os.rename(new, os.path.join(out, name))
 
 
 def one(name, args, demo=False):
@@ -355,7 +410,8 @@ def one(name, args, demo=False):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="the variants' names")
+    sub = commands.add_parser("list", help="the names of the full test run's variants")
+    sub.add_argument("--all", action="store_true", help="the others too")
     for name, text in (("make", "one guest"), ("make-all", "every guest of the full test run"),
                        ("demo", "the quickest guest: ram.raw and guest.elf")):
         sub = commands.add_parser(name, help=text)
@@ -366,18 +422,18 @@ def main():
         sub.add_argument("--out", metavar="DIR", help="copy the result here, and print this folder")
         sub.add_argument("--timeout", type=float, default=300, help="seconds for one guest")
     args = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    os.makedirs(os.path.join(CACHE, "guests"), exist_ok=True)
-
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
+    names = [n for n, v in VARIANTS.items() if not v.get("optional")]
     if args.command == "list":
-        for name, variant in VARIANTS.items():
-            print(name + (" (optional)" if variant.get("optional") else ""))
+        print("\n".join(VARIANTS if args.all else names))
         return 0
+    os.makedirs(os.path.join(CACHE, "guests"), exist_ok=True)
+    prune()
     if args.command == "make":
         return one(args.name, args)
     if args.command == "demo":
         return one(DEMO, args, demo=True)
-    names = [n for n, v in VARIANTS.items() if not v.get("optional")]
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         results = list(pool.map(lambda n: one(n, args), names))
     return 1 if 1 in results else SKIPPED if SKIPPED in results else 0

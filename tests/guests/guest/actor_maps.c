@@ -90,7 +90,9 @@ ROLE(mounts)
 
 ROLE(gone_files)
 {
-	static const char *const paths[] = { SCENE_TMPFS "/gone", "/scene/gone too", "/dev/shm/posix shm", SCENE_EXT4 "/gone" };
+	static const char *const paths[] = {
+		SCENE_TMPFS "/gone", "/scene/gone too", "/dev/shm/posix shm", SCENE_EXT4 "/gone",
+	};
 	for (size_t i = 0; i < sizeof(paths) / sizeof(*paths); i++) {
 		int fd = open(paths[i], O_CREAT | O_RDWR, 0600);
 		NEED(fd >= 0 && !ftruncate(fd, 4 * PAGE));
@@ -223,7 +225,10 @@ ROLE(many_vmas)
 /* Since 5.17, where the kernel's configuration has it. */
 ROLE(named_vmas)
 {
-	static const char *const names[] = { "a heap", "with:colons.and-dots", "eighty-characters-is-the-longest-name-that-the-kernel-takes-with-its-terminator" };
+	static const char *const names[] = {
+		"a heap", "with:colons.and-dots",
+		"eighty-characters-is-the-longest-name-that-the-kernel-takes-with-its-terminator",
+	};
 	for (size_t i = 0; i < 3; i++) {
 		char *p = map(NULL, 3, PROT_READ | PROT_WRITE, MAP_PRIVATE, -1, 0);
 		prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, p, PAGE, names[i]);

@@ -157,6 +157,8 @@ static int do_absent(struct script *s)
 	int r = need_range(s, &range);
 	if (r)
 		return r;
+	if ((range.gpa | range.len) % SIM_PAGE)
+		return script_error(s, -EINVAL, "only whole pages can be absent");
 	slot = array_push(&s->sim->absent, &s->sim->absent_count, sizeof(*slot));
 	if (!slot)
 		return out_of_memory(s);

@@ -19,33 +19,42 @@ static int sim_call(struct sim *sim, enum sim_method method)
 	return 0;
 }
 
-static size_t bitmap_words(uint64_t len)
+/* What mmap() can ever give; keeps sizes from wrapping. */
+#define RANGE_MAX (1ull << 47)
+
+static uint64_t range_pages(uint64_t len)
 {
-	uint64_t pages = len / SIM_PAGE + (len % SIM_PAGE != 0);
-	return (size_t)(pages / 64 + 1);
+	return len / SIM_PAGE + (len % SIM_PAGE != 0);
+}
+
+/* One mapping holds the bytes and behind them the bits of `written`. */
+static size_t range_mapping(uint64_t len)
+{
+	uint64_t pages = range_pages(len);
+	return pages * SIM_PAGE + (pages / 64 + 1) * sizeof(uint64_t);
 }
 
 int sim_range_add(struct sim *sim, uint64_t gpa, uint64_t len)
 {
-	struct sim_range *ranges;
-	struct sim_range new = { .at = { .gpa = gpa, .len = len } };
 	if (sim->range_count == SIM_RANGES_MAX)
 		return -EOVERFLOW;
-	ranges = realloc(sim->ranges, (sim->range_count + 1) * sizeof(*ranges));
+	if (len > RANGE_MAX)
+		return -ENOMEM;
+	struct sim_range *ranges = realloc(sim->ranges,
+					   (sim->range_count + 1) * sizeof(*ranges));
 	if (!ranges)
 		return -ENOMEM;
 	sim->ranges = ranges;
-	/* Both are zero pages of the kernel until they are touched, whatever their size. */
-	new.written = calloc(bitmap_words(len), sizeof(*new.written));
-	if (!new.written)
+	/* Nothing of it is there until it is touched, whatever its size. */
+	uint8_t *bytes = mmap(NULL, range_mapping(len), PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (bytes == MAP_FAILED)
 		return -ENOMEM;
-	new.bytes = mmap(NULL, len, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (new.bytes == MAP_FAILED) {
-		free(new.written);
-		return -ENOMEM;
-	}
-	ranges[sim->range_count++] = new;
+	ranges[sim->range_count++] = (struct sim_range){
+		.at = { .gpa = gpa, .len = len },
+		.bytes = bytes,
+		.written = (uint64_t *)(void *)(bytes + range_pages(len) * SIM_PAGE),
+	};
 	return 0;
 }
 
@@ -84,10 +93,8 @@ static void sim_close(void *machine)
 	struct sim *sim = machine;
 	if (sim->paused)
 		sim->host->log(sim->host, HVMI_LOG_WARNING, "sim: closed while paused");
-	for (size_t i = 0; i < sim->range_count; i++) {
-		munmap(sim->ranges[i].bytes, sim->ranges[i].at.len);
-		free(sim->ranges[i].written);
-	}
+	for (size_t i = 0; i < sim->range_count; i++)
+		munmap(sim->ranges[i].bytes, range_mapping(sim->ranges[i].at.len));
 	for (size_t i = 0; i < sim->note_count; i++) {
 		free(sim->notes[i].name);
 		free(sim->notes[i].bytes);
@@ -217,7 +224,7 @@ static int sim_next_data(void *machine, uint32_t index, uint64_t gpa, struct hvm
 {
 	struct sim *sim = machine;
 	const struct sim_range *range = &sim->ranges[index];
-	uint64_t pages = (range->at.len - 1) / SIM_PAGE + 1;
+	uint64_t pages = range_pages(range->at.len);
 	uint64_t offset = gpa > range->at.gpa ? gpa - range->at.gpa : 0;
 	uint64_t first = offset / SIM_PAGE, end, start;
 	int r = sim_call(sim, SIM_METHOD_next_data);

@@ -38,7 +38,7 @@ struct hvmi_space_config {
 	uint64_t root;		/**< CR3; its flag and PCID bits are ignored */
 	uint32_t paging;	/**< enum hvmi_paging */
 	uint32_t flags;		/**< HVMI_SPACE_* */
-	uint32_t physical_bits;	/**< MAXPHYADDR, 32 to 52; 0: 52 (40 for PSE-36) */
+	uint32_t physical_bits;	/**< MAXPHYADDR, 32 to 52; 0: 52. PSE-36 reaches 40 at most */
 	uint32_t reserved;
 };
 
@@ -98,12 +98,13 @@ struct hvmi_walk {
 /**
  * Translate and tell everything.
  * @param ret  written also when the result is -EFAULT, where it describes the fault
- * @return -EFAULT: the translation faults (ret->fault, and @p err says level and entry)
+ * @return -EFAULT: the translation faults (ret->fault, and @p err says level and entry); -EIO,
+ *         -ESRCH: a table could not be read for no fault of the guest's
  */
 HVMI_API int hvmi_space_walk(struct hvmi_space *space, uint64_t gva, struct hvmi_walk *ret,
 			     struct hvmi_error *err);
 
-/** Translate one address. -EFAULT: it is not mapped. */
+/** Translate one address. -EFAULT: it is not mapped; else as hvmi_space_walk(). */
 HVMI_API int hvmi_space_translate(struct hvmi_space *space, uint64_t gva, uint64_t *gpa_ret);
 
 /** A run of mapped memory: equal rights, contiguous in both address spaces, as long as it goes. */
@@ -111,7 +112,7 @@ struct hvmi_mapping {
 	size_t size;		/**< sizeof(struct hvmi_mapping) */
 	uint64_t gva;
 	uint64_t gpa;
-	uint64_t len;		/**< bytes; 0 means all of a 2^64 space, which cannot be mapped */
+	uint64_t len;		/**< bytes, never 0 */
 	uint32_t rights;	/**< HVMI_RIGHT_* */
 	uint32_t reserved;
 };
@@ -120,13 +121,14 @@ struct hvmi_mapping {
 #define HVMI_SPACE_STEP_BUDGET 16777216u
 
 /**
- * The first run of mapped memory at or above *@p cursor (0 at first; it is moved behind the run).
- * Costs time in proportion to what is mapped. A run that starts below *@p cursor is given from
- * *@p cursor on.
+ * The first run of mapped memory at or above *@p cursor (0 at first; it is moved behind the run, or
+ * to UINT64_MAX, which ends the space). Costs time in proportion to what is mapped. A run that
+ * starts below *@p cursor is given from *@p cursor on. Mapped means translated, to RAM or not.
  * @param last  the highest address of interest, inclusive
  * @return 1: *@p ret is a run; 0: no more; -EOVERFLOW: HVMI_SPACE_STEP_BUDGET entries were examined
- *         without an answer (page tables that refer to themselves do that); *@p cursor moved on, so
- *         calling again goes on from there.
+ *         without an answer (page tables that refer to themselves do that); -EIO, -ESRCH: a table
+ *         could not be read for no fault of the guest's. On both *@p cursor moved on, so calling
+ *         again goes on from there. A run is given in parts if the budget ends within it.
  */
 HVMI_API int hvmi_space_next_mapping(struct hvmi_space *space, uint64_t *cursor, uint64_t last,
 				     struct hvmi_mapping *ret);
@@ -145,10 +147,11 @@ HVMI_API int hvmi_space_write(struct hvmi_space *space, uint64_t gva, const void
 			      size_t *done_ret);
 
 /**
- * Read a C string: up to the first NUL, at most @p size - 1 bytes; always terminated.
- * @param len_ret  its length; may be NULL
- * @return -EFAULT: unmapped before its end (what could be read is in @p buf), -EOVERFLOW: no NUL in
- *         @p size - 1 bytes (they are in @p buf).
+ * Read a C string: up to the first NUL, at most @p size - 1 bytes; @p buf is always terminated.
+ * @param size     of @p buf, not 0
+ * @param len_ret  length of what is in @p buf, also on failure; may be NULL
+ * @return -EFAULT: unmapped before its end (what could be read is in @p buf); -EOVERFLOW: no NUL in
+ *         @p size bytes (all but the last are in @p buf); else as hvmi_space_read().
  */
 HVMI_API int hvmi_space_read_string(struct hvmi_space *space, uint64_t gva, char *buf, size_t size,
 				    size_t *len_ret);

@@ -8,7 +8,7 @@ int space_entry_read_slow(struct hvmi_space *space, uint64_t gpa, uint64_t *ret)
 	if (range && range->host && range->len >= size && gpa - range->gpa <= range->len - size) {
 		space->window.gpa = range->gpa;
 		space->window.starts = range->len - size + 1;
-		space->window.host = range->host;
+		space->window.to_host = (uintptr_t)range->host - range->gpa;
 		*ret = entry_load(range->host + (gpa - range->gpa), space->entry_shift);
 		return 0;
 	}

@@ -56,13 +56,13 @@ HVMI_API int hvmi_space_read_string(struct hvmi_space *space, uint64_t gva, char
 		return -EINVAL;
 	size_t len = 0;
 	int rc = -EOVERFLOW;
-	while (len < size - 1) {
+	while (len < size) {
 		uint64_t at;
 		if (__builtin_add_overflow(gva, len, &at)) {
 			rc = -EFAULT;
 			break;
 		}
-		size_t moved, n = MIN(size - 1 - len, STRING_STEP - at % STRING_STEP);
+		size_t moved, n = MIN(size - len, STRING_STEP - at % STRING_STEP);
 		int read_rc = hvmi_space_read(space, at, buf + len, n, &moved);
 		const char *end = memchr(buf + len, 0, moved);
 		if (end) {
@@ -76,6 +76,7 @@ HVMI_API int hvmi_space_read_string(struct hvmi_space *space, uint64_t gva, char
 			break;
 		}
 	}
+	len = MIN(len, size - 1);
 	buf[len] = '\0';
 	if (len_ret)
 		*len_ret = len;

@@ -69,6 +69,12 @@ static uint64_t reserved_high(const struct hvmi_space_config *config, uint32_t p
 	return reserved;
 }
 
+static bool may_be_large(const struct hvmi_space_config *config, const struct level_mode *m)
+{
+	return m->large &&
+	       (config->paging != HVMI_PAGING_X86_32 || config->flags & HVMI_SPACE_PSE);
+}
+
 static void set_level(struct hvmi_space *space, const struct level_mode *m, uint32_t shift,
 		      struct space_level *ret)
 {
@@ -80,25 +86,29 @@ static void set_level(struct hvmi_space *space, const struct level_mode *m, uint
 		.given = m->no_rights ? ENTRY_WRITE | ENTRY_USER : 0,
 	};
 	bool leaf = shift == 12;
-	if (leaf)
-		ret->page_flag = ENTRY_PRESENT;
-	else if (m->large &&
-		 (config->paging != HVMI_PAGING_X86_32 || config->flags & HVMI_SPACE_PSE))
-		ret->page_flag = ENTRY_PS;
+	uint64_t page_flag = leaf || !may_be_large(config, m) ? 0 : ENTRY_PS;
+	uint64_t reserved_page, reserved_table;
 	if (config->paging == HVMI_PAGING_X86_32) {
+		uint32_t m36 = MIN(physical_bits, PSE36_BITS_MAX);
 		ret->page_mask = bits(31, shift);
-		if (!leaf) {
-			uint32_t m36 = MIN(physical_bits, PSE36_BITS_MAX);
-			ret->page_high = bits(m36 - 20, 13);
-			ret->reserved_page = bits(21, m36 - 19);
-		}
-		return;
+		ret->page_high = leaf ? 0 : bits(m36 - 20, 13);
+		reserved_page = leaf ? 0 : bits(21, m36 - 19);
+		reserved_table = 0;
+	} else {
+		ret->page_mask = bits(51, shift);
+		reserved_table = reserved_page = reserved_high(config, physical_bits, m);
+		/* Bit 12 of an entry that maps a large page is PAT. */
+		reserved_page |= leaf ? 0 : bits(shift - 1, 13);
+		reserved_table |= m->ps_reserved ? ENTRY_PS : 0;
 	}
-	uint64_t high = reserved_high(config, physical_bits, m);
-	ret->page_mask = bits(51, shift);
-	/* Bit 12 of an entry that maps a large page is PAT. */
-	ret->reserved_page = high | (leaf ? 0 : bits(shift - 1, 13));
-	ret->reserved_table = high | (m->ps_reserved ? ENTRY_PS : 0);
+	/* A test of 0 never gives the value: there are no such entries at this level. */
+	ret->table_value = ret->page_value = ENTRY_PRESENT;
+	if (!leaf)
+		ret->table_test = ENTRY_PRESENT | page_flag | reserved_table;
+	if (leaf || page_flag) {
+		ret->page_test = ENTRY_PRESENT | page_flag | reserved_page;
+		ret->page_value |= page_flag;
+	}
 }
 
 int space_set_mode(struct hvmi_space *space, struct hvmi_error *err)

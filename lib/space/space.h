@@ -23,9 +23,9 @@
 struct space_level {
 	uint32_t shift;			/* of the index in an address; log2 of what an entry covers */
 	uint32_t index_mask;
-	uint64_t page_flag;		/* a present entry with one of these bits maps a page */
-	uint64_t reserved_page;		/* must be 0 in an entry that maps a page */
-	uint64_t reserved_table;	/* must be 0 in one that refers to a table */
+	/* An entry refers to a table or maps a page if (entry & test) == value. */
+	uint64_t table_test, table_value;
+	uint64_t page_test, page_value;
 	uint64_t page_mask;		/* address bits of a page in their place ... */
 	uint64_t page_high;		/* ... and those that belong PSE36_SHIFT bits higher */
 	uint64_t given;			/* rights that the entries of this level do not limit */
@@ -46,7 +46,7 @@ struct hvmi_space {
 	struct {
 		uint64_t gpa;
 		uint64_t starts;	/* offsets at which a whole entry lies inside */
-		const uint8_t *host;
+		uintptr_t to_host;	/* what makes a host address of a gpa */
 	} window;
 };
 
@@ -54,11 +54,11 @@ enum entry_kind { ENTRY_KIND_ABSENT, ENTRY_KIND_RESERVED, ENTRY_KIND_TABLE, ENTR
 
 static inline enum entry_kind entry_kind(const struct space_level *level, uint64_t entry)
 {
-	if (!(entry & ENTRY_PRESENT))
-		return ENTRY_KIND_ABSENT;
-	if (entry & level->page_flag)
-		return entry & level->reserved_page ? ENTRY_KIND_RESERVED : ENTRY_KIND_PAGE;
-	return entry & level->reserved_table ? ENTRY_KIND_RESERVED : ENTRY_KIND_TABLE;
+	if ((entry & level->table_test) == level->table_value)
+		return ENTRY_KIND_TABLE;
+	if ((entry & level->page_test) == level->page_value)
+		return ENTRY_KIND_PAGE;
+	return entry & ENTRY_PRESENT ? ENTRY_KIND_RESERVED : ENTRY_KIND_ABSENT;
 }
 
 static inline uint64_t entry_page(const struct space_level *level, uint64_t entry)
@@ -104,12 +104,13 @@ static inline uint64_t entry_load(const void *from, uint32_t entry_shift)
 int space_entry_read_slow(struct hvmi_space *space, uint64_t gpa, uint64_t *ret);
 
 /* Copy one entry, once. */
-static inline int space_entry_read(struct hvmi_space *space, uint64_t gpa, uint64_t *ret)
+static inline int space_entry_read(struct hvmi_space *space, uint32_t entry_shift, uint64_t gpa,
+				   uint64_t *ret)
 {
 	uint64_t offset = gpa - space->window.gpa;
 	if (__builtin_expect(offset >= space->window.starts, 0))
 		return space_entry_read_slow(space, gpa, ret);
-	*ret = entry_load(space->window.host + offset, space->entry_shift);
+	*ret = entry_load((const void *)(space->window.to_host + gpa), entry_shift);
 	return 0;
 }
 

@@ -155,7 +155,11 @@ static int enter_member(struct walk *walk, const char *name, size_t len)
 	const struct type *type = strip(walk);
 	int err;
 
-	if (type && type->kind == HVMI_TYPE_POINTER && !walk->member.bit_size) {
+	if (walk->member.bit_size)
+		return hvmi_error_set(walk->err, -ENOENT, HVMI_NO_ADDRESS,
+				      "'%.*s' in '%s': a bit-field has no members",
+				      (int)MIN(len, TYPE_NAME_MAX), name, walk->path);
+	if (type && type->kind == HVMI_TYPE_POINTER) {
 		err = follow(walk, type);
 		if (err < 0)
 			return err;

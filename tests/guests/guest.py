@@ -202,6 +202,19 @@ def fetch_kernel(name):
     return out
 
 
+def unflatten(path, out):
+    """QEMU writes kdump files flattened, as for a pipe: pieces that say where they belong."""
+    with open(path, "rb") as f, open(out, "wb") as raw:
+        if not f.read(4096).startswith(b"makedumpfile\0"):
+            raise Failure("%s is not flattened" % path)
+        while True:
+            offset, size = struct.unpack(">qq", f.read(16))
+            if offset < 0:
+                break
+            raw.seek(offset)
+            raw.write(f.read(size))
+
+
 def hash_of_scripts():
     digest = hashlib.sha256()
     folders = [HERE, os.path.join(HERE, "guest")]
@@ -312,6 +325,9 @@ class Machine:
         after = read_section(self.stream, "after")
         qmp.command("quit")
         self.process.wait(30)
+        kdump = os.path.join(self.folder, FORMATS["kdump-zlib"])
+        if os.path.exists(kdump):
+            unflatten(kdump, kdump + "-raw")
         for name in ("ram.raw", "guest.elf", "guest-paging.elf"):
             path = os.path.join(self.folder, name)
             if os.path.exists(path):

@@ -135,8 +135,9 @@ HVMI_API int hvmi_task_iter_create(struct hvmi_os *os, uint32_t flags,
 				   struct hvmi_task_iter **ret, struct hvmi_error *err);
 
 /**
- * The next task: 1, 0 at the end. A list that is damaged ends with -EBADMSG, one that goes on too
- * long with -EOVERFLOW; what came before stays good.
+ * The next task: 1, 0 at the end. A list that is damaged is followed from its other end as well
+ * and then ends with -EBADMSG; one that goes on too long ends with -EOVERFLOW. What came before
+ * stays good.
  */
 HVMI_API int hvmi_task_next(struct hvmi_task_iter *iter, struct hvmi_task *ret,
 			    struct hvmi_error *err);

@@ -173,9 +173,10 @@ class Checker:
         for pid, process in sorted(steady.items()):
             if self.teller(pid):
                 continue
-            want = [{"start": m["start"], "end": m["end"], "prot": m["perms"][:3],
-                     "shared": m["perms"][3] == "s", "offset": m["offset"], "device": m["dev"],
-                     "inode": m["inode"],
+            want = [{"start": hex(int(m["start"], 16)), "end": hex(int(m["end"], 16)),
+                     "prot": m["perms"][:3],
+                     "shared": m["perms"][3] == "s", "offset": m["offset"],
+                     "device": m["dev"], "inode": m["inode"],
                      "path": escape(bytes_of(m["path"]).replace(b"\\012", b"\n"))}
                     for m in process["maps"]]
             got = [{k: m[k] for k in ("start", "end", "prot", "shared", "offset", "device", "inode",

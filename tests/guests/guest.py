@@ -302,11 +302,18 @@ class Machine:
         before = read_section(self.stream, "before")
         log(self.name, "steady after %.0f s" % (time.monotonic() - begun))
 
-        # The last bytes are here before the writer has gone to sleep.
-        time.sleep(0.5)
-        qmp.command("stop")
+        # The last bytes are here before the writer has gone to sleep. And a pause in which the spinning
+        # process is in its loop shows more than one in which it was interrupted.
+        for _ in range(50):
+            time.sleep(0.5)
+            qmp.command("stop")
+            registers = qmp.hmp("info registers -a")
+            if any(c["cpl"] == "0x3" and c["rbx"] == truth.SPIN_RBX for c in truth.cpus_of(registers)):
+                break
+            qmp.command("cont")
+        else:
+            raise Failure("the process \"spin\" does not spin")
         formats = qmp.command("query-dump-guest-memory-capability")["formats"]
-        registers = qmp.hmp("info registers -a")
         self.write("registers.txt", registers)
         self.write("mtree.txt", qmp.hmp("info mtree -f"))
         if "max-ram-below-4g" not in self.variant["machine"]:

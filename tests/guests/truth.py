@@ -8,6 +8,7 @@ import struct
 
 SCHEMA = 1
 PF_KTHREAD = 0x00200000
+SPIN_RBX = "0x1122334455667788"     # guest/actor_tasks.c
 
 
 def text_of(data):

@@ -3,9 +3,8 @@
 
 /* Three markers, to check names by: smaller kernels there are none. */
 #define MARKERS_MIN 3u
-#define SYMBOLS_MIN ((MARKERS_MIN - 1) * NAMES_PER_MARKER + 1)
 /* How far before its end the last, partial segment of the names may start. */
-#define LAST_SEGMENT_MAX (64u * 1024)
+#define LAST_SEGMENT_MAX (32u * 1024)
 /* The count of symbols has its own checks; so many false ones mean that somebody plays with us. */
 #define COUNT_TRIES 8u
 /* How much the search for the end of the seqs may run over into the tables before them. */
@@ -31,14 +30,10 @@ struct search {
 	uint8_t segment[SEGMENT_MAX];
 };
 
-/* [address, address + len), or NULL if it cannot be read. */
-static const uint8_t *look(struct window *window, uint64_t address, size_t len)
+static const uint8_t *move_window(struct window *window, uint64_t address, size_t len)
 {
-	if (window->len >= len && address >= window->at &&
-	    address - window->at <= window->len - len)
-		return window->bytes + (address - window->at);
-
 	uint64_t end = address + len;
+
 	if (end < address)
 		return NULL;
 	window->len = 0;
@@ -51,6 +46,15 @@ static const uint8_t *look(struct window *window, uint64_t address, size_t len)
 		}
 	}
 	return NULL;
+}
+
+/* [address, address + len), or NULL if it cannot be read. */
+static inline const uint8_t *look(struct window *window, uint64_t address, size_t len)
+{
+	if (window->len >= len && address >= window->at &&
+	    address - window->at <= window->len - len)
+		return window->bytes + (address - window->at);
+	return move_window(window, address, len);
 }
 
 /* As much as there is of [address, address + len). */
@@ -151,7 +155,7 @@ static bool find_far_markers(struct search *search)
 	found->marker_bytes = 4;
 	for (uint32_t phase = 0; phase < 3 && phase <= table; phase++)
 		low = MIN(low, seqs_reach(search, table - phase, 3));
-	if (table - low < (uint64_t)SYMBOLS_MIN * 3)
+	if (table - low < (MARKERS_MIN - 1) * NAMES_PER_MARKER * 3)
 		return false;
 	/* Downwards, to read once. */
 	for (uint64_t words = OVERRUN_WORDS + 1; words-- > 0;) {
@@ -327,6 +331,21 @@ static bool seqs_plausible(struct search *search, uint64_t at, uint32_t bytes)
 	return true;
 }
 
+static bool find_seqs_at(struct search *search, uint64_t at)
+{
+	struct kallsyms *found = &search->found;
+
+	for (uint32_t bytes = 3; bytes <= 4; bytes++) {
+		if (!seqs_plausible(search, at, bytes))
+			continue;
+		found->seqs_at = at;
+		found->seqs_bytes = bytes;
+		found->end = at + (uint64_t)found->count * bytes;
+		return true;
+	}
+	return false;
+}
+
 /* Addresses behind the token index: 6.4. */
 static bool find_addresses_behind(struct search *search)
 {
@@ -342,13 +361,8 @@ static bool find_addresses_behind(struct search *search)
 		found->end = at + (uint64_t)found->count * 4;
 	else
 		return false;
-	for (uint32_t bytes = 3; found->seqs_at == 0 && bytes <= 4; bytes++) {
-		if (!seqs_plausible(search, found->end, bytes))
-			continue;
-		found->seqs_at = found->end;
-		found->seqs_bytes = bytes;
-		found->end += (uint64_t)found->count * bytes;
-	}
+	if (found->seqs_at == 0 && !find_seqs_at(search, found->end))
+		find_seqs_at(search, align_up(found->end, ALIGNMENT));
 	return true;
 }
 
@@ -365,14 +379,12 @@ static bool find_addresses_before(struct search *search)
 }
 
 /* If this is the count of symbols, and the names are right behind it, all the rest must fit. */
-static bool try_count(struct search *search, uint32_t markers, uint64_t at, uint32_t bytes,
-		      uint32_t count)
+static bool try_count(struct search *search, uint32_t count, uint64_t at, uint32_t bytes)
 {
 	struct kallsyms *found = &search->found;
 
-	if (count < SYMBOLS_MIN || count > SYMBOLS_MAX || markers_for(count) != markers)
+	if (count > SYMBOLS_MAX)
 		return false;
-	search->tries++;
 	found->num_syms_at = at;
 	found->names_at = at + bytes;
 	found->count = count;
@@ -380,25 +392,42 @@ static bool try_count(struct search *search, uint32_t markers, uint64_t at, uint
 	       (find_addresses_behind(search) || find_addresses_before(search));
 }
 
+/* The next word below `at`, not below `low`, that counts symbols with so many markers. */
+static bool next_count(struct window *window, uint64_t low, uint32_t markers, uint64_t *at)
+{
+	uint32_t least = (markers - 1) * NAMES_PER_MARKER + 1;
+
+	while (*at >= low + 4) {
+		const uint8_t *p = look(window, *at - 4, 4);
+		if (!p)
+			return false;
+		/* As far down as the window reaches. */
+		size_t words = (size_t)MIN((uint64_t)(p - window->bytes), *at - 4 - low) / 4 + 1;
+		for (size_t i = 0; i < words; i++) {
+			*at -= 4;
+			if (load_le32(p - 4 * i) - least < NAMES_PER_MARKER)
+				return true;
+		}
+	}
+	return false;
+}
+
 /*
  * The last marker tells about where the names start, and the count of symbols stands before them:
- * in 4 bytes, or in 8, which for small-endian machines is the same as 4 and their padding.
+ * in 4 bytes, or in 8, which for little-endian machines is the same as 4 and their padding.
  */
 static bool find_count(struct search *search, uint32_t markers)
 {
-	struct kallsyms *found = &search->found;
+	const struct kallsyms *found = &search->found;
 	uint64_t last = align_up(marker(search, markers - 1), 4);
 
 	if (found->markers_at < last)
 		return false;
-	uint64_t at = found->markers_at - last;
-	for (uint32_t words = 0; words < LAST_SEGMENT_MAX / 4; words++, at -= 4) {
-		const uint8_t *p = at >= 8 ? look(&search->window, at - 8, 8) : NULL;
-		if (!p || search->tries >= COUNT_TRIES)
-			return false;
-		uint32_t low = load_le32(p), high = load_le32(p + 4);
-		if (high ? try_count(search, markers, at - 4, 4, high)
-			 : try_count(search, markers, at - 8, 8, low))
+	uint64_t at = found->markers_at - last, low = at - MIN(at, LAST_SEGMENT_MAX);
+	while (next_count(&search->window, low, markers, &at) && search->tries++ < COUNT_TRIES) {
+		uint8_t both[8];
+		if (source_read(search->source, at, both, sizeof(both)) == 0 &&
+		    try_count(search, load_le32(both), at, load_le32(both + 4) ? 4 : 8))
 			return true;
 	}
 	return false;
@@ -413,12 +442,14 @@ static bool locate(struct search *search)
 	if (tokens_parse(&search->tokens, search->segment, len) < 0)
 		return false;
 	found->token_index_at = found->token_table_at + search->tokens.index_at;
-	if (!find_near_markers(search) && !find_far_markers(search))
+	bool near = find_near_markers(search);
+	if (!near && !find_far_markers(search))
 		return false;
-	/* What follows the last marker may by chance look like one more. */
 	uint32_t markers = read_markers(search);
-	return (markers >= MARKERS_MIN && find_count(search, markers)) ||
-	       (markers > MARKERS_MIN && find_count(search, markers - 1));
+	if (markers >= MARKERS_MIN && find_count(search, markers))
+		return true;
+	/* The first of the seqs may by chance look like one more marker. */
+	return !near && markers > MARKERS_MIN && find_count(search, markers - 1);
 }
 
 int kallsyms_locate(const struct source *source, uint64_t token_table, struct kallsyms *ret)

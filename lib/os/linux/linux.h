@@ -101,14 +101,17 @@ int linux_find_init_task(const struct hvmi_os *os, struct hvmi_space *space, uin
 struct list_walk {
 	struct hvmi_space *space;
 	uint64_t head, at;
+	uint64_t damaged;	/* the link behind which the list is broken, 0: none yet */
+	struct hvmi_error damage;
 	uint32_t left;		/* steps that it may still take */
 	bool done;
 };
 /* `bound`: most entries that are believed. */
 void list_begin(struct list_walk *walk, struct hvmi_space *space, uint64_t head, uint32_t bound);
 /*
- * The next link: 1, or 0 back at the head. -EBADMSG: the links do not agree, or there is no memory;
- * -EOVERFLOW: the bound is reached. After anything but 1 the walk has ended.
+ * The next link: 1, or 0 back at the head. -EBADMSG: the links do not agree, or there is no memory,
+ * and all that can be reached from either end was given; -EOVERFLOW: the bound is reached. After
+ * anything but 1 the walk has ended.
  */
 int list_next(struct list_walk *walk, uint64_t *link_ret, const char *what,
 	      struct hvmi_error *err);

@@ -1,36 +1,66 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "os/linux/linux.h"
 
+/* struct list_head: next, then prev. */
+#define NEXT 0u
+#define PREV 8u
+
 void list_begin(struct list_walk *walk, struct hvmi_space *space, uint64_t head, uint32_t bound)
 {
 	*walk = (struct list_walk){ .space = space, .head = head, .at = head, .left = bound };
 }
 
-int list_next(struct list_walk *walk, uint64_t *link_ret, const char *what, struct hvmi_error *err)
+/*
+ * One link further, in the direction of `way`. That the links agree in both directions is also what
+ * keeps a walk from going in circles: an entry has one neighbour on each side.
+ */
+static int step(const struct list_walk *walk, uint64_t way, uint64_t *ret, const char *what,
+		struct hvmi_error *err)
 {
-	uint64_t next, back;
-	if (walk->done)
-		return 0;
-	walk->done = true;
-	if (hvmi_space_read(walk->space, walk->at, &next, sizeof(next), NULL))
+	uint64_t to, back;
+	if (hvmi_space_read(walk->space, walk->at + way, &to, sizeof(to), NULL))
 		return hvmi_error_set(err, -EBADMSG, walk->at,
 				      "the list of %s ends at 0x%llx, where there is no memory", what,
 				      (unsigned long long)walk->at);
-	/*
-	 * That the links agree in both directions is also what keeps a walk from going in circles:
-	 * an entry has one predecessor.
-	 */
-	if (hvmi_space_read(walk->space, next + 8, &back, sizeof(back), NULL) || back != walk->at)
-		return hvmi_error_set(err, -EBADMSG, next,
+	if (hvmi_space_read(walk->space, to + (NEXT + PREV - way), &back, sizeof(back), NULL) ||
+	    back != walk->at)
+		return hvmi_error_set(err, -EBADMSG, to,
 				      "the list of %s is damaged: what follows 0x%llx does not link "
 				      "back to it", what, (unsigned long long)walk->at);
-	if (next == walk->head)
+	*ret = to;
+	return 0;
+}
+
+int list_next(struct list_walk *walk, uint64_t *link_ret, const char *what, struct hvmi_error *err)
+{
+	uint64_t link;
+	if (walk->done)
 		return 0;
-	if (walk->left == 0)
-		return hvmi_error_set(err, -EOVERFLOW, next, "the list of %s does not end", what);
+	if (!walk->damaged) {
+		if (step(walk, NEXT, &link, what, &walk->damage) == 0) {
+			if (link == walk->head) {
+				walk->done = true;
+				return 0;
+			}
+		} else {
+			/* One broken link hides nothing that can be reached from the other end. */
+			walk->damaged = walk->at;
+			walk->at = walk->head;
+		}
+	}
+	if (walk->damaged &&
+	    (step(walk, PREV, &link, what, NULL) || link == walk->damaged || link == walk->head)) {
+		walk->done = true;
+		if (err)
+			*err = walk->damage;
+		return -EBADMSG;
+	}
+	if (walk->left == 0) {
+		walk->done = true;
+		return hvmi_error_set(err, -EOVERFLOW, link, "the list of %s does not end", what);
+	}
 	walk->left--;
-	walk->at = next;
-	walk->done = false;
-	*link_ret = next;
+	walk->at = link;
+	*link_ret = link;
 	return 1;
 }

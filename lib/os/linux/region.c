@@ -31,15 +31,16 @@ struct region_iter {
 /* The one region that processes share and that is in no list: arch/x86/entry/vsyscall. */
 static uint64_t find_gate(const struct hvmi_os *os, struct hvmi_space *space, uint64_t mm)
 {
+	/* { EMULATE, XONLY, NONE } since 5.3 */
 	const struct symbols *symbols = &os->profile->symbols;
 	uint64_t gate, mode_at, flags;
 	uint32_t mode = 0;
-	int64_t none;
+	int64_t last_mode;
 	if (symbols_find(symbols, "gate_vma", &gate))
 		return 0;
 	if (symbols_find(symbols, "vsyscall_mode", &mode_at) == 0 &&
-	    hvmi_profile_enumerator(os->profile, "NONE", &none, NULL) == 0 &&
-	    hvmi_space_read(space, mode_at, &mode, sizeof(mode), NULL) == 0 && mode == none)
+	    hvmi_profile_enumerator(os->profile, "XONLY", &last_mode, NULL) == 0 &&
+	    hvmi_space_read(space, mode_at, &mode, sizeof(mode), NULL) == 0 && mode > last_mode)
 		return 0;
 	/* 32-bit processes lack it: MM_CONTEXT_HAS_VSYSCALL is bit 1 of the flags since 5.8. */
 	if (linux_read(os, space, LINUX_MM_CONTEXT_FLAGS, mm, &flags) == 0 && !(flags & 2))

@@ -12,6 +12,8 @@ struct task_iter {
 	struct list_walk processes, group;
 	uint64_t leader;
 	uint32_t left;	/* threads of all processes together */
+	int damage;	/* a process's threads were damaged: said at the end of the list */
+	struct hvmi_error damage_text;
 };
 
 int linux_task_begin(struct hvmi_os *os, uint32_t flags, void **state_ret, struct hvmi_error *err)
@@ -170,7 +172,7 @@ static int next_thread(struct task_iter *iter, uint64_t *task_ret, struct hvmi_e
 {
 	for (;;) {
 		uint64_t link, head;
-		int rc = list_next(&iter->group, &link, "threads", err);
+		int rc = list_next(&iter->group, &link, "threads", &iter->damage_text);
 		if (rc == 1) {
 			*task_ret = linux_container(iter->os, LINUX_TASK_THREAD_NODE, link);
 			if (iter->left == 0)
@@ -179,16 +181,25 @@ static int next_thread(struct task_iter *iter, uint64_t *task_ret, struct hvmi_e
 			iter->left--;
 			return 1;
 		}
-		if (rc == 0)
-			rc = next_process(iter, &iter->leader, err);
+		if (rc < 0)
+			iter->damage = rc;
+		rc = next_process(iter, &iter->leader, err);
+		if (rc == 0 && iter->damage) {
+			rc = iter->damage;
+			iter->damage = 0;
+			if (err)
+				*err = iter->damage_text;
+		}
 		if (rc != 1)
 			return rc;
 		if (linux_address(iter->os, iter->space, LINUX_TASK_THREAD_HEAD, iter->leader,
 				  &head))
-			return hvmi_error_set(err, -EBADMSG, iter->leader,
-					      "the threads of the task at 0x%llx cannot be read",
-					      (unsigned long long)iter->leader);
-		list_begin(&iter->group, iter->space, head, TASKS_BOUND);
+			iter->damage = hvmi_error_set(&iter->damage_text, -EBADMSG, iter->leader,
+						      "the threads of the task at 0x%llx cannot "
+						      "be read",
+						      (unsigned long long)iter->leader);
+		else
+			list_begin(&iter->group, iter->space, head, TASKS_BOUND);
 	}
 }
 

@@ -12,20 +12,18 @@
 #define TYPE_BYTES 12u
 #define LAYOUT_BYTES 4u
 
-/* What follows the 12 bytes of a type: once, and for each of its `vlen` elements. */
-static const struct {
-	uint8_t info, element;
-} kinds[BTF_KIND_COUNT] = {
-	[BTF_INT] = { 4, 0 },
-	[BTF_ARRAY] = { 12, 0 },
-	[BTF_STRUCT] = { 0, 12 },
-	[BTF_UNION] = { 0, 12 },
-	[BTF_ENUM] = { 0, 8 },
-	[BTF_FUNC_PROTO] = { 0, 8 },
-	[BTF_VAR] = { 4, 0 },
-	[BTF_DATASEC] = { 0, 12 },
-	[BTF_DECL_TAG] = { 4, 0 },
-	[BTF_ENUM64] = { 0, 12 },
+/* What follows the 12 bytes of a type, by kind. */
+static const struct btf_kind_size kinds[BTF_KIND_COUNT] = {
+	[BTF_INT] = {.info = 4},
+	[BTF_ARRAY] = {.info = 12},
+	[BTF_STRUCT] = {.element = 12},
+	[BTF_UNION] = {.element = 12},
+	[BTF_ENUM] = {.element = 8},
+	[BTF_FUNC_PROTO] = {.element = 8},
+	[BTF_VAR] = {.info = 4},
+	[BTF_DATASEC] = {.element = 12},
+	[BTF_DECL_TAG] = {.info = 4},
+	[BTF_ENUM64] = {.element = 12},
 };
 
 struct section {
@@ -140,27 +138,36 @@ static int check_names(const struct btf_loader *loader)
 	return 0;
 }
 
-static int check_layout(const struct btf_loader *loader)
+/* What is known of each kind: by us, else by the blob's layout section. */
+static int learn_kinds(struct btf_loader *loader, const uint8_t *layout, uint32_t layout_count)
 {
-	for (uint32_t kind = 1; kind < MIN(loader->layout_count, BTF_KIND_COUNT); kind++) {
-		const uint8_t *layout = loader->layout + (size_t)kind * LAYOUT_BYTES;
-		if (layout[0] != kinds[kind].info || layout[1] != kinds[kind].element)
+	memcpy(loader->kinds, kinds, sizeof(kinds));
+	for (uint32_t kind = 1; kind < BTF_KIND_COUNT; kind++)
+		loader->kinds[kind].known = true;
+	for (uint32_t kind = 1; kind < MIN(layout_count, BTF_KINDS_MAX); kind++) {
+		struct btf_kind_size told = {layout[(size_t)kind * LAYOUT_BYTES],
+					     layout[(size_t)kind * LAYOUT_BYTES + 1], true};
+		struct btf_kind_size *size = &loader->kinds[kind];
+		if (size->known && (size->info != told.info || size->element != told.element))
 			return hvmi_error_set(loader->err, -EBADMSG, HVMI_NO_ADDRESS,
 					      "this BTF lays out types of kind %u in a way that "
 					      "this version of the library does not know", kind);
+		*size = told;
 	}
 	return 0;
 }
 
-/* Decode the type at *offset and move *offset behind it. */
-static int next_record(const struct btf_loader *loader, uint32_t *offset, struct btf_record *ret)
+/* Decode the type at *offset and move *offset behind it. False: -EBADMSG, which has been told. */
+static inline bool next_record(const struct btf_loader *loader, uint32_t *offset,
+			       struct btf_record *ret)
 {
 	const uint8_t *at = loader->types + *offset;
 	uint32_t left = loader->types_len - *offset;
-	uint32_t info_bytes, element_bytes;
 
-	if (left < TYPE_BYTES)
-		return btf_bad(loader, "it is cut short");
+	if (left < TYPE_BYTES) {
+		btf_bad(loader, "it is cut short");
+		return false;
+	}
 	uint32_t info = load_le32(at + 4);
 	ret->name = load_le32(at);
 	ret->vlen = info & 0xffffff;
@@ -168,61 +175,44 @@ static int next_record(const struct btf_loader *loader, uint32_t *offset, struct
 	ret->flag = info >> 31;
 	ret->value = load_le32(at + 8);
 	ret->info = at + TYPE_BYTES;
-	if (ret->kind == 0)
-		return btf_bad(loader, "it has no kind");
-	if (ret->kind < BTF_KIND_COUNT) {
-		info_bytes = kinds[ret->kind].info;
-		element_bytes = kinds[ret->kind].element;
-		if (ret->vlen && !element_bytes && ret->kind != BTF_FUNC)
-			return btf_bad(loader, "it has elements, which its kind does not have");
-	} else if (ret->kind < loader->layout_count) {
-		info_bytes = loader->layout[(size_t)ret->kind * LAYOUT_BYTES];
-		element_bytes = loader->layout[(size_t)ret->kind * LAYOUT_BYTES + 1];
-	} else {
-		return hvmi_error_set(loader->err, -EBADMSG, HVMI_NO_ADDRESS,
-				      "type %u of this BTF is of kind %u, which this version of "
-				      "the library does not know", loader->type, ret->kind);
+	struct btf_kind_size size = loader->kinds[ret->kind];
+	if (!size.known) {
+		hvmi_error_set(loader->err, -EBADMSG, HVMI_NO_ADDRESS,
+			       "type %u of this BTF is of kind %u, which this version of the "
+			       "library does not know", loader->type, ret->kind);
+		return false;
 	}
-	uint64_t bytes = TYPE_BYTES + info_bytes + (uint64_t)ret->vlen * element_bytes;
-	if (bytes > left)
-		return btf_bad(loader, "it is cut short");
+	uint64_t bytes = TYPE_BYTES + size.info + (uint64_t)ret->vlen * size.element;
+	if (bytes > left) {
+		btf_bad(loader, "it is cut short");
+		return false;
+	}
 	*offset += (uint32_t)bytes;
-	return 0;
+	return true;
 }
 
 /* Count everything: what is held is then allocated in its exact size. */
 static int measure(struct btf_loader *loader)
 {
 	struct types *graph = loader->graph;
+	uint32_t elements[BTF_KINDS_MAX] = {0}, flags[BTF_KINDS_MAX] = {0};
 	struct btf_record record;
 
 	loader->type = 1;
 	for (uint32_t offset = 0; offset < loader->types_len; loader->type++) {
-		int err = next_record(loader, &offset, &record);
-		if (err < 0)
-			return err;
+		if (!next_record(loader, &offset, &record))
+			return -EBADMSG;
 		if (loader->type >= TYPES_MAX)
 			return btf_bad(loader, "there are too many");
-		switch (record.kind) {
-		case BTF_STRUCT:
-		case BTF_UNION:
-			graph->member_count += record.vlen;
-			break;
-		case BTF_ENUM64:
-			loader->signs_told = true;
-			graph->enumerator_count += record.vlen;
-			break;
-		case BTF_ENUM:
-			loader->signs_told |= record.flag;
-			graph->enumerator_count += record.vlen;
-			break;
-		case BTF_FUNC_PROTO:
-			graph->parameter_count += record.vlen;
-			break;
-		}
+		elements[record.kind] += record.vlen;
+		flags[record.kind] += record.flag;
 	}
 	graph->type_count = loader->type;
 	graph->names_len = loader->names_len;
+	graph->member_count = elements[BTF_STRUCT] + elements[BTF_UNION];
+	graph->enumerator_count = elements[BTF_ENUM] + elements[BTF_ENUM64];
+	graph->parameter_count = elements[BTF_FUNC_PROTO];
+	loader->signs_told = flags[BTF_ENUM] || elements[BTF_ENUM64];
 	return 0;
 }
 
@@ -250,9 +240,9 @@ static int fill(struct btf_loader *loader)
 
 	loader->type = 1;
 	for (uint32_t offset = 0; offset < loader->types_len; loader->type++) {
-		int err = next_record(loader, &offset, &record);
-		if (err == 0)
-			err = btf_fill_type(loader, &record);
+		if (!next_record(loader, &offset, &record))
+			return -EBADMSG;
+		int err = btf_fill_type(loader, &record);
 		if (err < 0)
 			return err;
 	}
@@ -319,14 +309,16 @@ int btf_load(const void *blob, size_t len, struct types *ret, struct hvmi_error 
 		.types_len = header.types.len,
 		.names = (const char *)sections + header.names.offset,
 		.names_len = header.names.len,
-		.layout = header.layout.len ? sections + header.layout.offset : NULL,
-		.layout_count = header.layout.len / LAYOUT_BYTES,
 		.graph = &graph,
 		.err = err,
 	};
-	int status;
-	if ((status = check_names(&loader)) < 0 || (status = check_layout(&loader)) < 0 ||
-	    (status = measure(&loader)) < 0 || (status = allocate(&loader)) < 0 ||
+	int status = check_names(&loader);
+	if (status == 0 && header.layout.len)
+		status = learn_kinds(&loader, sections + header.layout.offset,
+				     header.layout.len / LAYOUT_BYTES);
+	else if (status == 0)
+		status = learn_kinds(&loader, NULL, 0);
+	if (status < 0 || (status = measure(&loader)) < 0 || (status = allocate(&loader)) < 0 ||
 	    (status = fill(&loader)) < 0 || (status = link_functions(&loader)) < 0 ||
 	    (status = find_bit_fields(&loader)) < 0) {
 		types_deinit(&graph);

@@ -12,10 +12,19 @@ enum btf_kind {
 	BTF_KIND_COUNT
 };
 
+#define BTF_KINDS_MAX 128u
+
+/* Bytes that follow a type: once, and for each of its `vlen` elements. */
+struct btf_kind_size {
+	uint8_t info, element;
+	bool known;
+};
+
 struct btf_loader {
-	const uint8_t *types, *layout;
+	const uint8_t *types;
 	const char *names;
-	uint32_t types_len, names_len, layout_count;
+	uint32_t types_len, names_len;
+	struct btf_kind_size kinds[BTF_KINDS_MAX];
 	bool signs_told;		/* enums say whether they are signed: since 6.1 */
 	bool odd_integers;		/* bit-fields may be told by the integer's own bits */
 	struct types *graph;

@@ -156,6 +156,8 @@ int btf_fill_type(struct btf_loader *loader, const struct btf_record *record)
 		return 0;
 	if (record->name >= loader->names_len)
 		return btf_bad(loader, "its name lies outside the strings");
+	if (record->vlen && !loader->kinds[record->kind].element && record->kind != BTF_FUNC)
+		return btf_bad(loader, "it has elements, which its kind does not have");
 	type->name = record->name;
 	switch (record->kind) {
 	case BTF_INT:

@@ -6,18 +6,11 @@
 
 static bool is_looked_for(const struct types *types, const struct type *type)
 {
-	switch (type->kind) {
-	case HVMI_TYPE_INTEGER:
-	case HVMI_TYPE_FLOAT:
-	case HVMI_TYPE_STRUCT:
-	case HVMI_TYPE_UNION:
-	case HVMI_TYPE_ENUM:
-	case HVMI_TYPE_TYPEDEF:
-	case HVMI_TYPE_FORWARD:
-		return types->names[type->name] != '\0';
-	default:
-		return false;
-	}
+	const uint32_t kinds = 1u << HVMI_TYPE_INTEGER | 1u << HVMI_TYPE_FLOAT |
+			       1u << HVMI_TYPE_STRUCT | 1u << HVMI_TYPE_UNION |
+			       1u << HVMI_TYPE_ENUM | 1u << HVMI_TYPE_TYPEDEF |
+			       1u << HVMI_TYPE_FORWARD;
+	return (kinds >> type->kind & 1) && types->names[type->name] != '\0';
 }
 
 int types_freeze(struct types *types)

@@ -319,7 +319,8 @@ START_TEST(mutations)
 
 	btf_build_init(&build);
 	btf_build_sample(&build, &ids);
-	uint8_t *blob = btf_build_blob(&build, forms[_i].header_len, forms[_i].layout, &len);
+	/* Without and with a layout section. */
+	uint8_t *blob = btf_build_blob(&build, forms[2 * _i].header_len, forms[2 * _i].layout, &len);
 	for (size_t at = 0; at < len; at++) {
 		uint8_t right = blob[at];
 		for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
@@ -397,7 +398,7 @@ int main(void)
 	tcase_add_test(tests, many_elements);
 	tcase_add_test(tests, unknown_kinds);
 	tcase_add_test(tests, headers_are_judged);
-	tcase_add_loop_test(tests, mutations, 0, ARRAY_SIZE(forms));
+	tcase_add_loop_test(tests, mutations, 0, 2);
 	tcase_add_test(tests, strings_are_judged);
 	tcase_add_test(tests, modules_are_not_taken_for_kernels);
 	suite_add_tcase(suite, tests);

@@ -1,33 +1,49 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <sys/random.h>
+#include <time.h>
+
 #include "profile/name_index.h"
 
 /* Around four things to a bucket: a look-up compares few names, and the buckets cost a byte each. */
 #define PER_BUCKET 4u
 
-uint32_t name_hash(const char *name, size_t len)
+uint64_t name_secret(void)
 {
-	const uint64_t odd = 0x9e3779b97f4a7c15u;
-	uint64_t hash = len;
+	uint64_t secret;
+	struct timespec now;
 
-	while (len > 0) {
-		uint64_t word = 0;
-		size_t n = MIN(len, sizeof(word));
-		if (n == sizeof(word))
-			memcpy(&word, name, sizeof(word));
-		else
-			memcpy(&word, name, n);
-		hash = (hash ^ word) * odd;
-		hash ^= hash >> 29;
-		name += n;
-		len -= n;
-	}
-	return (uint32_t)(hash * odd >> 32);
+	if (getrandom(&secret, sizeof(secret), GRND_NONBLOCK) == sizeof(secret))
+		return secret;
+	/* A sandbox may forbid it; what no guest sees is still better than nothing. */
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_nsec * 0x9e3779b97f4a7c15u ^ (uintptr_t)&now;
 }
 
-int name_index_build(struct name_index *ret, const uint32_t *hashes, const uint32_t *ids,
-		     uint32_t count)
+/*
+ * Four bytes at a time into eight bytes of state: a difference spreads by the secret to where the
+ * next four bytes cannot reach to undo it.
+ */
+uint32_t name_hash(const char *name, size_t len, uint64_t secret)
 {
-	struct name_index index = {.bucket_count = 1};
+	const uint64_t odd = secret | 1;
+	uint64_t hash = secret ^ len;
+	uint32_t word;
+
+	for (; len >= sizeof(word); name += sizeof(word), len -= sizeof(word)) {
+		memcpy(&word, name, sizeof(word));
+		hash = (hash ^ word) * odd;
+		hash ^= hash >> 32;
+	}
+	word = 0;
+	for (size_t i = 0; i < len; i++)
+		word = word << 8 | (uint8_t)name[i];
+	return (uint32_t)((hash ^ word) * odd >> 32);
+}
+
+int name_index_build(struct name_index *ret, const uint32_t *hashes, uint64_t secret,
+		     const uint32_t *ids, uint32_t count)
+{
+	struct name_index index = {.bucket_count = 1, .secret = secret};
 
 	while ((uint64_t)index.bucket_count * PER_BUCKET < count)
 		index.bucket_count *= 2;

@@ -157,12 +157,13 @@ int symbols_freeze(struct symbols *symbols)
 	CLEANUP_FREE uint32_t *hashes = malloc(MAX(symbols->count, 1u) * sizeof(*hashes));
 	if (!hashes)
 		return -ENOMEM;
+	uint64_t secret = name_secret();
 	for (uint32_t i = 0; i < symbols->count; i++) {
 		const char *name = name_of(symbols, i);
-		hashes[i] = name_hash(name, strlen(name));
+		hashes[i] = name_hash(name, strlen(name), secret);
 	}
 	name_index_deinit(&symbols->by_name);
-	return name_index_build(&symbols->by_name, hashes, NULL, symbols->count);
+	return name_index_build(&symbols->by_name, hashes, secret, NULL, symbols->count);
 }
 
 void symbols_deinit(struct symbols *symbols)

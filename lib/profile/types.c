@@ -23,15 +23,16 @@ int types_freeze(struct types *types)
 	if (!ids)
 		return -ENOMEM;
 	uint32_t *hashes = ids + count, n = 0;
+	uint64_t secret = name_secret();
 	for (uint32_t id = 0; id < types->type_count; id++) {
 		if (!is_looked_for(types, &types->types[id]))
 			continue;
 		const char *name = type_name(types, id);
 		ids[n] = id;
-		hashes[n++] = name_hash(name, strlen(name));
+		hashes[n++] = name_hash(name, strlen(name), secret);
 	}
 	name_index_deinit(&types->by_name);
-	return name_index_build(&types->by_name, hashes, ids, count);
+	return name_index_build(&types->by_name, hashes, secret, ids, count);
 }
 
 void types_deinit(struct types *types)

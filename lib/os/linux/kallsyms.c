@@ -12,7 +12,6 @@ struct loader {
 	const struct source *source;
 	struct kallsyms *kallsyms;
 	struct hvmi_error *err;
-	enum kallsyms_mode mode;
 	uint32_t marker_count;
 	uint8_t *addresses;
 	uint32_t *markers;		/* and one more: the end */
@@ -35,8 +34,8 @@ static int read_table(struct loader *loader, uint64_t address, void *buf, size_t
 	int ret = source_read(loader->source, address, buf, len);
 	if (ret < 0)
 		return hvmi_error_set(loader->err, ret, address,
-				      "cannot read %zu bytes of the kernel's symbol table at 0x%" PRIx64
-				      ": the memory image may be incomplete", len, address);
+				      "cannot read %zu bytes of the kernel's symbol table at 0x%"
+				      PRIx64 ": the memory image may be incomplete", len, address);
 	return 0;
 }
 
@@ -85,38 +84,26 @@ static int read_markers(struct loader *loader)
 
 static const uint8_t *entry(const struct loader *loader, uint32_t index)
 {
-	return loader->addresses + (size_t)index * address_bytes(loader->mode);
-}
-
-static bool mode_plausible(const struct loader *loader, enum kallsyms_mode mode)
-{
-	struct address_order order = {0};
-
-	for (uint32_t i = 0; i < loader->kallsyms->count; i++)
-		address_order_add(&order, address_decode(loader->kallsyms, mode, entry(loader, i), i));
-	return address_order_plausible(&order, loader->kallsyms, mode);
+	return loader->addresses + (size_t)index * address_bytes(loader->kallsyms->address_mode);
 }
 
 static int read_addresses(struct loader *loader)
 {
-	struct kallsyms *kallsyms = loader->kallsyms;
-	size_t len = (size_t)kallsyms->count * address_bytes(loader->mode);
+	const struct kallsyms *kallsyms = loader->kallsyms;
+	size_t len = (size_t)kallsyms->count * address_bytes(kallsyms->address_mode);
 
 	loader->addresses = malloc(len);
 	if (!loader->addresses)
 		return -ENOMEM;
 	int ret = read_table(loader, kallsyms->offsets_at, loader->addresses, len);
-	if (ret < 0 || mode_plausible(loader, loader->mode))
+	if (ret < 0)
 		return ret;
 
-	/* A sample may look like one mode and the whole like its sibling. */
-	enum kallsyms_mode other = loader->mode == KALLSYMS_RELATIVE ? KALLSYMS_PERCPU
-				   : loader->mode == KALLSYMS_PERCPU ? KALLSYMS_RELATIVE
-								     : KALLSYMS_UNDECIDED;
-	if (other == KALLSYMS_UNDECIDED || !mode_plausible(loader, other))
-		return damaged(loader, kallsyms->offsets_at,
-			       "its addresses ascend in no encoding that is known");
-	loader->mode = other;
+	struct address_order order = {0};
+	for (uint32_t i = 0; i < kallsyms->count; i++)
+		address_order_add(&order, address_decode(kallsyms, entry(loader, i), i));
+	if (!address_order_plausible(&order, kallsyms))
+		return damaged(loader, kallsyms->offsets_at, "its addresses do not ascend");
 	return 0;
 }
 
@@ -151,8 +138,7 @@ static int add_segment(struct loader *loader, uint32_t segment, const uint8_t *n
 		if (name_is(name, expanded, "_stext", 6) && loader->stext == NO_SYMBOL)
 			loader->stext = index;
 		int ret = symbols_add(&loader->symbols,
-				      address_decode(kallsyms, loader->mode, entry(loader, index),
-						     index),
+				      address_decode(kallsyms, entry(loader, index), index),
 				      name[0], (const char *)name + 1, expanded - 1);
 		if (ret < 0)
 			return ret;
@@ -191,51 +177,60 @@ static int shift_addresses(struct loader *loader, uint64_t shift)
 			       "_stext is not where the running kernel has it, so the table is "
 			       "another kernel's");
 	for (uint32_t i = 0; shift && i < symbols->count; i++)
-		if (address_moves(loader->mode, entry(loader, i)))
+		if (address_moves(loader->kallsyms, entry(loader, i)))
 			symbols->gva[i] += shift;
 	loader->kallsyms->shift = shift;
 	return 0;
 }
 
-/* All code lies behind _text, wherever a wrong encoding or shift would put it. */
-static int check_text(struct loader *loader, const struct kallsyms_hints *hints, bool virtual)
+static bool text_is_inside(const struct loader *loader, const struct kallsyms_hints *hints,
+			   uint64_t shift)
+{
+	if (loader->text == NO_SYMBOL)
+		return true;
+	uint64_t text = loader->symbols.gva[loader->text] + shift;
+	return text >= KERNEL_HALF &&
+	       (hints->image_len == 0 || text - hints->image_gva < hints->image_len);
+}
+
+/* All code lies behind _text, wherever a wrong encoding would put it. */
+static bool code_is_behind_text(const struct loader *loader)
 {
 	const struct symbols *symbols = &loader->symbols;
 	uint32_t below = 0, code = 0;
 
-	if (loader->text == NO_SYMBOL)
-		return 0;
-	uint64_t text = symbols->gva[loader->text];
-	for (uint32_t i = 0; i < symbols->count; i++) {
+	for (uint32_t i = 0; loader->text != NO_SYMBOL && i < symbols->count; i++) {
 		bool is_code = (symbols->names[symbols->name[i]] | 0x20) == 't';
 		code += is_code;
-		below += is_code && symbols->gva[i] < text;
+		below += is_code && symbols->gva[i] < symbols->gva[loader->text];
 	}
-	if (below > code / 16)
-		return damaged(loader, loader->kallsyms->offsets_at,
-			       "much of its code lies before _text");
-	if (virtual && (text < KERNEL_HALF ||
-			(hints->image_len && text - hints->image_gva >= hints->image_len)))
-		return hvmi_error_set(loader->err, -EBADMSG, text,
-				      "the symbol table at 0x%" PRIx64 " puts _text at 0x%" PRIx64
-				      ", outside of the running kernel: it is probably left over from "
-				      "an earlier boot", loader->kallsyms->names_at, text);
-	return 0;
+	return below <= code / INVERSIONS;
 }
 
 static int settle(struct loader *loader, const struct kallsyms_hints *hints)
 {
-	bool virtual = true;
-	uint64_t shift = 0;
+	const struct kallsyms *kallsyms = loader->kallsyms;
+	bool relative = kallsyms->address_mode == KALLSYMS_PCREL;
+	bool virtual = !relative || hints->have_shift;
+	uint64_t shift = relative && hints->have_shift ? hints->shift : 0;
 
-	if (hints->stext_gva && loader->stext != NO_SYMBOL)
-		shift = hints->stext_gva - loader->symbols.gva[loader->stext];
-	else if (loader->mode == KALLSYMS_PCREL && hints->have_shift)
-		shift = hints->shift;
-	else
-		virtual = loader->mode != KALLSYMS_PCREL;
-	int ret = shift_addresses(loader, shift);
-	return ret < 0 ? ret : check_text(loader, hints, virtual);
+	if (!code_is_behind_text(loader))
+		return damaged(loader, kallsyms->offsets_at, "much of its code lies before _text");
+	if (hints->stext_gva && loader->stext != NO_SYMBOL) {
+		uint64_t by_stext = hints->stext_gva - loader->symbols.gva[loader->stext];
+		/* VMCOREINFO may be left over from an earlier boot; where the image is decides. */
+		if (!virtual || hints->image_len == 0 || !text_is_inside(loader, hints, shift) ||
+		    text_is_inside(loader, hints, by_stext))
+			shift = by_stext;
+		virtual = true;
+	}
+	if (virtual && !text_is_inside(loader, hints, shift))
+		return hvmi_error_set(loader->err, -EBADMSG, kallsyms->names_at,
+				      "the kernel's symbol table at 0x%" PRIx64 " puts _text at 0x%"
+				      PRIx64 ", outside of the running kernel: it is probably left "
+				      "over from an earlier boot", kallsyms->names_at,
+				      loader->symbols.gva[loader->text] + shift);
+	return shift_addresses(loader, shift);
 }
 
 static int load(struct loader *loader, const struct kallsyms_hints *hints)
@@ -280,7 +275,6 @@ int kallsyms_load(const struct source *source, struct kallsyms *kallsyms,
 	loader->source = source;
 	loader->kallsyms = kallsyms;
 	loader->err = err;
-	loader->mode = kallsyms->address_mode;
 	loader->marker_count = markers_for(kallsyms->count);
 	loader->addresses = NULL;
 	loader->markers = NULL;
@@ -289,7 +283,6 @@ int kallsyms_load(const struct source *source, struct kallsyms *kallsyms,
 
 	int result = load(loader, hints);
 	if (result == 0) {
-		kallsyms->address_mode = loader->mode;
 		*ret = loader->symbols;
 	} else {
 		explain(loader, result);

@@ -68,9 +68,10 @@ struct kallsyms_hints {
 
 /*
  * Decode every symbol into an empty table and freeze it, and set kallsyms->shift. With stext_gva
- * known, all addresses that move with the image are shifted so that _stext is there. In
- * KALLSYMS_PCREL with neither have_shift nor stext_gva, the addresses put in the table are those of
- * the source. A name of more than 511 characters is cut off there, as the kernel does.
+ * known, all addresses that move with the image are shifted so that _stext is there; unless that
+ * takes _text out of the image, if that is known, and it was inside before. In KALLSYMS_PCREL with
+ * neither have_shift nor stext_gva, the addresses put in the table are those of the source. A name
+ * of more than 511 characters is cut off there, as the kernel does.
  * -EBADMSG: damaged, or not the running kernel's. -EFAULT and other errors of the source.
  */
 int kallsyms_load(const struct source *source, struct kallsyms *kallsyms,

@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "os/linux/kallsyms_format.h"
 
-/* A few addresses may be out of order before we disbelieve: one in so many. */
-#define INVERSIONS 16u
-
 int tokens_parse(struct tokens *ret, const void *bytes, size_t len)
 {
 	uint8_t index[TOKEN_INDEX_BYTES];
@@ -45,9 +42,10 @@ size_t names_span(const uint8_t *names, size_t len, uint32_t count, bool uleb)
 	return at;
 }
 
-bool address_order_plausible(const struct address_order *order, const struct kallsyms *kallsyms,
-			     enum kallsyms_mode mode)
+bool address_order_plausible(const struct address_order *order, const struct kallsyms *kallsyms)
 {
+	uint32_t mode = kallsyms->address_mode;
+
 	/* No table is without a range: memory of zeros is in order too. */
 	if (order->inversions > order->seen / INVERSIONS || order->last < order->first ||
 	    order->last - order->first < kallsyms->count)

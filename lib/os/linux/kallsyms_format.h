@@ -89,31 +89,31 @@ static inline size_t name_length(const uint8_t *names, size_t len, size_t *at, b
 /* Bytes that so many names take, or 0 if they do not fit. */
 size_t names_span(const uint8_t *names, size_t len, uint32_t count, bool uleb);
 
-static inline uint32_t address_bytes(enum kallsyms_mode mode)
+static inline uint32_t address_bytes(uint32_t mode)
 {
 	return mode == KALLSYMS_ABSOLUTE ? 8 : 4;
 }
 
 /* Does the address move with the kernel's image, unlike an offset in the per-cpu area? */
-static inline bool address_moves(enum kallsyms_mode mode, const uint8_t *entry)
+static inline bool address_moves(const struct kallsyms *kallsyms, const uint8_t *entry)
 {
-	if (mode == KALLSYMS_ABSOLUTE)
+	if (kallsyms->address_mode == KALLSYMS_ABSOLUTE)
 		return load_le64(entry) >= KERNEL_HALF;
-	return mode != KALLSYMS_PERCPU || load_le32(entry) >> 31;
+	return kallsyms->address_mode != KALLSYMS_PERCPU || load_le32(entry) >> 31;
 }
 
 /* Address number @p index, out of its entry. */
-static inline uint64_t address_decode(const struct kallsyms *kallsyms, enum kallsyms_mode mode,
-				      const uint8_t *entry, uint32_t index)
+static inline uint64_t address_decode(const struct kallsyms *kallsyms, const uint8_t *entry,
+				      uint32_t index)
 {
-	if (mode == KALLSYMS_ABSOLUTE)
+	if (kallsyms->address_mode == KALLSYMS_ABSOLUTE)
 		return load_le64(entry);
 
 	uint32_t offset = load_le32(entry);
 	uint64_t extended = (uint64_t)(int64_t)(int32_t)offset;
-	if (mode == KALLSYMS_PCREL)
+	if (kallsyms->address_mode == KALLSYMS_PCREL)
 		return kallsyms->offsets_at + 4 * (uint64_t)index + extended;
-	if (mode == KALLSYMS_RELATIVE)
+	if (kallsyms->address_mode == KALLSYMS_RELATIVE)
 		return kallsyms->relative_base + offset;
 	return offset >> 31 ? kallsyms->relative_base - 1 - extended : offset;
 }
@@ -123,6 +123,9 @@ struct address_order {
 	uint64_t first, last;
 	uint32_t seen, inversions;
 };
+
+/* One in so many may be out of order before we disbelieve. */
+#define INVERSIONS 16u
 
 static inline void address_order_add(struct address_order *order, uint64_t address)
 {
@@ -134,7 +137,6 @@ static inline void address_order_add(struct address_order *order, uint64_t addre
 }
 
 /* Is that what a table of this mode looks like? */
-bool address_order_plausible(const struct address_order *order, const struct kallsyms *kallsyms,
-			     enum kallsyms_mode mode);
+bool address_order_plausible(const struct address_order *order, const struct kallsyms *kallsyms);
 
 #endif

@@ -83,7 +83,7 @@ static bool markers_follow(uint64_t marker, uint64_t next)
 	       next <= SYMBOL_NAMES_MAX;
 }
 
-/* Where an array of markers, the first of which is 0, starts if it or a part of it ends at `end`. */
+/* Where an array of markers, the first of which is 0, starts if it or a part of it ends there. */
 static bool markers_before(struct search *search, uint64_t end, uint32_t bytes, uint64_t *at_ret)
 {
 	uint64_t next = 0;
@@ -282,6 +282,7 @@ static bool try_mode(struct search *search, uint64_t at, enum kallsyms_mode mode
 	uint32_t bytes = address_bytes(mode);
 
 	found->offsets_at = at;
+	found->address_mode = mode;
 	for (uint32_t i = 0; i < 3; i++) {
 		uint32_t first = (uint32_t)((uint64_t)(found->count - SAMPLE) * i / 2);
 		if (source_read(search->source, at + (uint64_t)first * bytes, search->segment,
@@ -289,14 +290,10 @@ static bool try_mode(struct search *search, uint64_t at, enum kallsyms_mode mode
 			return false;
 		for (uint32_t j = 0; j < SAMPLE; j++)
 			address_order_add(&order,
-					  address_decode(found, mode,
-							 search->segment + (size_t)j * bytes,
+					  address_decode(found, search->segment + (size_t)j * bytes,
 							 first + j));
 	}
-	if (!address_order_plausible(&order, found, mode))
-		return false;
-	found->address_mode = mode;
-	return true;
+	return address_order_plausible(&order, found);
 }
 
 static bool try_relative(struct search *search, uint64_t at, uint64_t base_at)

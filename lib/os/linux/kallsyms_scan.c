@@ -68,9 +68,8 @@ static bool find_table(const uint8_t *bytes, size_t end, const uint16_t index[TO
 	size_t len = MIN(end, TABLE_MAX);
 
 	memcpy(copy.bytes, bytes + end - len, len + TOKEN_INDEX_BYTES);
-	for (size_t gap = 0; gap < ALIGNMENT && gap < len && copy.bytes[len - gap - 1] == 0; gap++) {
-		size_t last_end = len - gap - 1;
-		const uint8_t *before = memrchr(copy.bytes, 0, last_end);
+	for (size_t gap = 1; gap <= MIN(len, ALIGNMENT) && copy.bytes[len - gap] == 0; gap++) {
+		const uint8_t *before = memrchr(copy.bytes, 0, len - gap);
 		size_t last = before ? (size_t)(before - copy.bytes) + 1 : 0;
 
 		if (last < index[TOKENS - 1])

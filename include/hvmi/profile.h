@@ -56,10 +56,10 @@ enum hvmi_type_kind {
 	HVMI_TYPE_UNION = 6,
 	HVMI_TYPE_ENUM = 7,
 	HVMI_TYPE_TYPEDEF = 8,		/**< target: what it names */
-	HVMI_TYPE_QUALIFIER = 9,	/**< const, volatile, restrict, attributes; target: of what */
+	HVMI_TYPE_QUALIFIER = 9,	/**< const, volatile, restrict, attribute; target: of what */
 	HVMI_TYPE_FUNCTION = 10,	/**< target: what it returns */
 	HVMI_TYPE_FORWARD = 11,		/**< a struct or union whose members are unknown */
-	HVMI_TYPE_UNKNOWN = 12		/**< no type (a variable, a section, a tag), or a new kind */
+	HVMI_TYPE_UNKNOWN = 12		/**< no type (a variable, section or tag), or a new kind */
 };
 
 /** hvmi_type.flags: values of this integer or enum are signed. */

@@ -80,7 +80,7 @@ static const char *parse_header(const uint8_t *bytes, size_t len, struct header 
 			   (uint64_t)header.names.offset + header.names.len);
 	if (header.layout.len)
 		end = MAX(end, (uint64_t)header.layout.offset + header.layout.len);
-	/* A longer header may tell of sections that are not known here; otherwise there is no gap. */
+	/* A longer header may tell of sections that are not known here; else there is no gap. */
 	if (header.len <= HEADER_BYTES_LAYOUT &&
 	    end != (uint64_t)header.types.len + header.names.len + header.layout.len)
 		return "there are gaps between its sections";
@@ -99,7 +99,7 @@ int btf_probe(const void *bytes, size_t len, uint64_t *blob_len_ret)
 	len = MIN(len, BTF_PROBE_BYTES);
 	if (parse_header(bytes, len, &header, &blob_len))
 		return -EBADMSG;
-	/* The first type, where it is to be seen: a module's blob names it in the kernel's strings. */
+	/* The first type, where it is seen: a module's blob names it in the kernel's strings. */
 	uint64_t first = (uint64_t)header.len + header.types.offset;
 	if (first + TYPE_BYTES <= len) {
 		const uint8_t *at = (const uint8_t *)bytes + first;
@@ -284,7 +284,8 @@ static int find_bit_fields(struct btf_loader *loader)
 		uint32_t bits = type->bits & 0xff;
 		if (type->kind != HVMI_TYPE_INTEGER || bits == type->bytes * 8)
 			continue;
-		if (__builtin_add_overflow(member->bit_offset, type->bits >> 8, &member->bit_offset))
+		if (__builtin_add_overflow(member->bit_offset, type->bits >> 8,
+					   &member->bit_offset))
 			return bad_blob(loader->err, "a bit-field lies outside of its struct");
 		member->bit_size = bits;
 	}

@@ -27,8 +27,8 @@ static int fill_members(struct btf_loader *loader, const struct btf_record *reco
 	type->first = loader->member;
 	for (uint32_t i = 0; i < record->vlen; i++) {
 		const uint8_t *at = record->info + (size_t)i * 12;
-		uint32_t name = load_le32(at), target = load_le32(at + 4), offset = load_le32(at + 8);
-		uint32_t bit_size = 0;
+		uint32_t name = load_le32(at), target = load_le32(at + 4);
+		uint32_t offset = load_le32(at + 8), bit_size = 0;
 		if (record->flag) {
 			bit_size = offset >> 24;
 			offset &= 0xffffff;

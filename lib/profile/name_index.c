@@ -4,7 +4,7 @@
 
 #include "profile/name_index.h"
 
-/* Around four things to a bucket: a look-up compares few names, and the buckets cost a byte each. */
+/* Things to a bucket, at most on average: a look-up compares few, and a bucket costs little. */
 #define PER_BUCKET 4u
 
 uint64_t name_secret(void)
@@ -53,7 +53,7 @@ int name_index_build(struct name_index *ret, const uint32_t *hashes, uint64_t se
 		return -ENOMEM;
 	index.ids = index.starts + starts;
 
-	/* Each start is first the end of its bucket; filling from the back moves it to the front. */
+	/* Each start is first the end of its bucket; filling from the back moves it forward. */
 	uint32_t mask = index.bucket_count - 1;
 	for (uint32_t i = 0; i < count; i++)
 		index.starts[hashes[i] & mask]++;

@@ -126,7 +126,8 @@ static int no_struct(struct walk *walk, uint32_t kind, const struct find *find)
 	else if (kind == HVMI_TYPE_POINTER)
 		why = "is a pointer to a pointer and wants an index";
 	return hvmi_error_set(walk->err, -ENOENT, HVMI_NO_ADDRESS, "'%.*s' in '%s': %s %s",
-			      (int)MIN(find->len, TYPE_NAME_MAX), find->name, walk->path, text, why);
+			      (int)MIN(find->len, TYPE_NAME_MAX), find->name, walk->path, text,
+			      why);
 }
 
 /*

@@ -18,8 +18,8 @@ void profile_destroy(struct hvmi_profile *profile)
 	free(profile);
 }
 
-HVMI_API int hvmi_profile_symbol(const struct hvmi_profile *profile, const char *name, uint64_t *gva_ret,
-			struct hvmi_error *err)
+HVMI_API int hvmi_profile_symbol(const struct hvmi_profile *profile, const char *name,
+				 uint64_t *gva_ret, struct hvmi_error *err)
 {
 	if (!profile || !name || !gva_ret)
 		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS,
@@ -28,12 +28,13 @@ HVMI_API int hvmi_profile_symbol(const struct hvmi_profile *profile, const char 
 		return 0;
 	if (profile->symbols.count == 0)
 		return hvmi_error_set(err, -ENOENT, HVMI_NO_ADDRESS,
-				      "symbol '%s': the symbols of this kernel are not known", name);
+				      "symbol '%s': the symbols of this kernel are not known",
+				      name);
 	return hvmi_error_set(err, -ENOENT, HVMI_NO_ADDRESS, "the kernel has no symbol '%s'", name);
 }
 
 HVMI_API int hvmi_profile_symbol_at(const struct hvmi_profile *profile, uint64_t gva,
-			   struct hvmi_symbol *ret, uint64_t *offset_ret)
+				    struct hvmi_symbol *ret, uint64_t *offset_ret)
 {
 	struct hvmi_symbol symbol;
 	uint32_t index;
@@ -51,7 +52,7 @@ HVMI_API int hvmi_profile_symbol_at(const struct hvmi_profile *profile, uint64_t
 }
 
 HVMI_API int hvmi_profile_next_symbol(const struct hvmi_profile *profile, uint32_t *cursor,
-			     struct hvmi_symbol *ret)
+				      struct hvmi_symbol *ret)
 {
 	struct hvmi_symbol symbol;
 

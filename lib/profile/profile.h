@@ -53,7 +53,7 @@ struct type {
 		uint32_t bytes;		/* INTEGER, FLOAT, STRUCT, UNION, ENUM */
 	};
 	union {
-		uint32_t first;		/* STRUCT, UNION, ENUM, FUNCTION: index of the first of count */
+		uint32_t first;		/* STRUCT, UNION, ENUM, FUNCTION: index of the first */
 		uint32_t elements;	/* ARRAY */
 		uint32_t qualifier;	/* QUALIFIER: enum qualifier */
 		uint32_t bits;		/* INTEGER in BTF: its width | its lowest bit << 8 */
@@ -132,7 +132,7 @@ struct nearest {
 	const char *wanted;
 	size_t len;
 	uint32_t distance;
-	uint32_t budget;		/* of names that are compared: guests choose how many there are */
+	uint32_t budget;		/* of names compared: guests choose how many there are */
 	const char *best;		/* NULL: none is near */
 };
 void nearest_init(struct nearest *nearest, const char *wanted, size_t len);

@@ -24,10 +24,11 @@ static void put_le32(uint8_t *at, uint32_t value)
 void btf_build_init(struct btf_build *build)
 {
 	static const uint8_t kinds[KIND_COUNT][2] = {
-		[KIND_INT] = { 4, 0 },	      [KIND_ARRAY] = { 12, 0 }, [KIND_STRUCT] = { 0, 12 },
-		[KIND_UNION] = { 0, 12 },     [KIND_ENUM] = { 0, 8 },	[KIND_FUNC_PROTO] = { 0, 8 },
-		[KIND_VAR] = { 4, 0 },	      [KIND_DATASEC] = { 0, 12 },
-		[KIND_DECL_TAG] = { 4, 0 },   [KIND_ENUM64] = { 0, 12 },
+		[KIND_INT] = {4, 0},	    [KIND_ARRAY] = {12, 0},
+		[KIND_STRUCT] = {0, 12},    [KIND_UNION] = {0, 12},
+		[KIND_ENUM] = {0, 8},	    [KIND_FUNC_PROTO] = {0, 8},
+		[KIND_VAR] = {4, 0},	    [KIND_DATASEC] = {0, 12},
+		[KIND_DECL_TAG] = {4, 0},   [KIND_ENUM64] = {0, 12},
 	};
 	*build = (struct btf_build){.layout_count = KIND_COUNT};
 	for (int i = 0; i < KIND_COUNT; i++)

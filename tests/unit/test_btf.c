@@ -320,7 +320,8 @@ START_TEST(mutations)
 	btf_build_init(&build);
 	btf_build_sample(&build, &ids);
 	/* Without and with a layout section. */
-	uint8_t *blob = btf_build_blob(&build, forms[2 * _i].header_len, forms[2 * _i].layout, &len);
+	uint8_t *blob = btf_build_blob(&build, forms[2 * _i].header_len, forms[2 * _i].layout,
+				       &len);
 	for (size_t at = 0; at < len; at++) {
 		uint8_t right = blob[at];
 		for (size_t i = 0; i < ARRAY_SIZE(values); i++) {

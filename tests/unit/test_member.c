@@ -129,7 +129,7 @@ START_TEST(pointers_are_followed)
 	ck_assert_int_eq(hvmi_profile_member(profile, "task", "comm", &member, NULL), 0);
 	ck_assert_int_eq(hvmi_member_address(&member, space, TASK_GVA, &gva), 0);
 	ck_assert_uint_eq(gva, TASK_GVA + 40);
-	/* The address of what is not there can still be told; a pointer that is not, cannot be followed. */
+	/* The address of what is not there can be told, but not where its pointers lead. */
 	ck_assert_int_eq(hvmi_member_address(&member, space, 0x123456789000, &gva), 0);
 	ck_assert_uint_eq(gva, 0x123456789000 + 40);
 	ck_assert_int_eq(hvmi_profile_member(profile, "task", "mm.pgd", &member, NULL), 0);

@@ -245,7 +245,7 @@ static void read_release(struct recognition *r, struct hvmi_space *space)
 			 release);
 	}
 	if (symbols_find(symbols, "init_uts_ns", &gva) == 0 &&
-	    linux_address(os, space, LINUX_TASK_UTS_RELEASE, gva, &at) == 0)
+	    linux_address(os, space, LINUX_UTS_RELEASE, gva, &at) == 0)
 		hvmi_space_read_string(space, at, uts, sizeof(uts), NULL);
 
 	const char *noted = r->data->vmcoreinfo.release;

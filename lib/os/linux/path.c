@@ -82,16 +82,23 @@ static bool unlinked(const struct hvmi_os *os, struct hvmi_space *space, uint64_
 	       linux_read(os, space, LINUX_DENTRY_HASHED, dentry, &hashed) == 0 && hashed == 0;
 }
 
-int linux_file_path(const struct hvmi_os *os, struct hvmi_space *space, uint64_t file,
-		    char buf[PATH_BYTES])
+/* fs/file_table.c: a file that only holds the pages of another one, which its user opened. */
+static bool backing_file(const struct hvmi_os *os, struct hvmi_space *space, uint64_t file)
 {
-	uint64_t dentry, vfsmount, mount, root, parent, above, ops, dynamic;
+	/* FMODE_BACKING moved from bit 25 to 24; FMODE_NOACCOUNT is set along with it. */
+	const uint64_t backing = 3u << 24, noaccount = 1u << 29;
+	uint64_t mode;
+	return linux_has(os, LINUX_BACKING_DENTRY) &&
+	       linux_read(os, space, LINUX_FILE_MODE, file, &mode) == 0 && (mode & noaccount) &&
+	       (mode & backing);
+}
+
+static int read_path(const struct hvmi_os *os, struct hvmi_space *space, uint64_t dentry,
+		     uint64_t vfsmount, char buf[PATH_BYTES])
+{
+	uint64_t mount, root, parent, above, ops, dynamic;
 	struct prepend p = { buf, PATH_BYTES - 1 };
-	buf[0] = buf[PATH_BYTES - 1] = '\0';
-	if (!linux_has(os, LINUX_MOUNT_MNT) ||
-	    linux_read(os, space, LINUX_FILE_DENTRY, file, &dentry) ||
-	    linux_read(os, space, LINUX_FILE_MOUNT, file, &vfsmount))
-		return -EBADMSG;
+	buf[PATH_BYTES - 1] = '\0';
 	mount = linux_container(os, LINUX_MOUNT_MNT, vfsmount);
 	if (linux_read(os, space, LINUX_MOUNT_ROOT, mount, &root) ||
 	    linux_read(os, space, LINUX_DENTRY_PARENT, dentry, &parent))
@@ -139,4 +146,24 @@ int linux_file_path(const struct hvmi_os *os, struct hvmi_space *space, uint64_t
 		prepend(&p, "/", 1);
 	memmove(buf, buf + p.start, PATH_BYTES - p.start);
 	return rc;
+}
+
+int linux_file_read(const struct hvmi_os *os, struct hvmi_space *space, uint64_t file,
+		    struct linux_file *ret)
+{
+	bool backing = backing_file(os, space, file);
+	uint64_t dentry, vfsmount, device;
+	memset(ret, 0, sizeof(*ret));
+	if (!linux_has(os, LINUX_MOUNT_MNT) ||
+	    linux_read(os, space, backing ? LINUX_BACKING_DENTRY : LINUX_FILE_DENTRY, file,
+		       &dentry) ||
+	    linux_read(os, space, backing ? LINUX_BACKING_MOUNT : LINUX_FILE_MOUNT, file,
+		       &vfsmount))
+		return -EBADMSG;
+	linux_read(os, space, backing ? LINUX_DENTRY_INODE : LINUX_FILE_INODE,
+		   backing ? dentry : file, &ret->inode);
+	if (linux_read(os, space, backing ? LINUX_DENTRY_DEVICE : LINUX_FILE_DEVICE,
+		       backing ? dentry : file, &device) == 0)
+		ret->device = (uint32_t)device;
+	return read_path(os, space, dentry, vfsmount, ret->path);
 }

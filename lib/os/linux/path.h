@@ -7,12 +7,20 @@
 
 #define PATH_BYTES 4096u	/* PATH_MAX */
 
+/* What /proc says of a mapped file. */
+struct linux_file {
+	uint64_t inode;
+	uint32_t device;		/* (major << 20) | minor */
+	char path[PATH_BYTES];
+};
+
 /*
- * The path of a struct file in the mount namespace it was opened in, raw bytes, up to that
- * namespace's root. " (deleted)" behind a file without a name.
- * Returns 0, or -EBADMSG if a part could not be read: then `buf` holds what could, or "".
+ * The file as its user opened it: a file of an overlay, not the one beneath that holds its pages.
+ * The path is that in the mount namespace it was opened in, raw bytes, up to that namespace's root,
+ * with " (deleted)" behind a file without a name. What cannot be read is zero.
+ * Returns 0, or -EBADMSG if a part of the path could not be read: it holds what could, or "".
  */
-int linux_file_path(const struct hvmi_os *os, struct hvmi_space *space, uint64_t file,
-		    char buf[PATH_BYTES]);
+int linux_file_read(const struct hvmi_os *os, struct hvmi_space *space, uint64_t file,
+		    struct linux_file *ret);
 
 #endif

@@ -25,7 +25,7 @@ struct region_iter {
 	uint64_t gate;			/* the [vsyscall] region, still to come, or 0 */
 	uint32_t left;
 	bool has_tree, at_gate, ended;
-	char path[PATH_BYTES];
+	struct linux_file file;
 };
 
 /* The one region that processes share and that is in no list: arch/x86/entry/vsyscall. */
@@ -158,7 +158,7 @@ static void name_anonymous(struct region_iter *iter, const struct hvmi_region *r
 	    function == iter->special_mapping_name &&
 	    linux_read(os, iter->space, LINUX_VMA_SPECIAL_NAME, region->object, &mapping) == 0 &&
 	    linux_read(os, iter->space, LINUX_SPECIAL_NAME, mapping, &text) == 0) {
-		hvmi_space_read_string(iter->space, text, iter->path, ANON_NAME_BYTES, NULL);
+		hvmi_space_read_string(iter->space, text, iter->file.path, ANON_NAME_BYTES, NULL);
 		return;
 	}
 	/* Since 6.6 a region that only touches the heap's borders is none of it. */
@@ -166,11 +166,11 @@ static void name_anonymous(struct region_iter *iter, const struct hvmi_region *r
 	bool heap = strict ? region->start < iter->heap_end && region->end > iter->heap_start :
 			     region->start <= iter->heap_end && region->end >= iter->heap_start;
 	if (heap)
-		snprintf(iter->path, sizeof(iter->path), "[heap]");
+		snprintf(iter->file.path, sizeof(iter->file.path), "[heap]");
 	else if (region->start <= iter->stack && region->end >= iter->stack)
-		snprintf(iter->path, sizeof(iter->path), "[stack]");
+		snprintf(iter->file.path, sizeof(iter->file.path), "[stack]");
 	else if (anon_name(iter, region->object, name))
-		snprintf(iter->path, sizeof(iter->path), "[anon:%s]", name);
+		snprintf(iter->file.path, sizeof(iter->file.path), "[anon:%s]", name);
 }
 
 static void describe_file(struct region_iter *iter, struct hvmi_region *region, uint64_t file)
@@ -181,15 +181,14 @@ static void describe_file(struct region_iter *iter, struct hvmi_region *region, 
 	region->flags |= HVMI_REGION_FILE;
 	if (linux_read(os, iter->space, LINUX_VMA_OFFSET, region->object, &value) == 0)
 		region->offset = value * FRAME_SIZE;
-	linux_read(os, iter->space, LINUX_FILE_INODE, file, &region->inode);
-	if (linux_read(os, iter->space, LINUX_FILE_DEVICE, file, &value) == 0)
-		region->device = (uint32_t)value;
+	if (linux_file_read(os, iter->space, file, &iter->file))
+		region->flags |= HVMI_REGION_PATH_PARTIAL;
+	region->inode = iter->file.inode;
+	region->device = iter->file.device;
 	/* Shared memory may carry a name of the process's own since 6.2; before, the field is
 	 * not the file-backed regions'. */
 	if (linux_data(os)->version >= (6 << 8 | 2) && anon_name(iter, region->object, name))
-		snprintf(iter->path, sizeof(iter->path), "[anon_shmem:%s]", name);
-	else if (linux_file_path(os, iter->space, file, iter->path))
-		region->flags |= HVMI_REGION_PATH_PARTIAL;
+		snprintf(iter->file.path, sizeof(iter->file.path), "[anon_shmem:%s]", name);
 }
 
 int linux_region_next(void *state, struct hvmi_region *ret, struct hvmi_error *err)
@@ -197,8 +196,8 @@ int linux_region_next(void *state, struct hvmi_region *ret, struct hvmi_error *e
 	struct region_iter *iter = state;
 	if (iter->ended || !iter->mm)
 		return 0;
-	*ret = (struct hvmi_region){ .path = iter->path };
-	iter->path[0] = '\0';
+	*ret = (struct hvmi_region){ .path = iter->file.path };
+	iter->file.path[0] = '\0';
 	uint64_t flags, file = 0;
 	int rc = next_area(iter, ret, err);
 	if (rc != 1) {
@@ -215,7 +214,7 @@ int linux_region_next(void *state, struct hvmi_region *ret, struct hvmi_error *e
 		      (flags & VM_EXEC ? HVMI_RIGHT_EXECUTE : 0);
 	ret->flags = flags & VM_MAYSHARE ? HVMI_REGION_SHARED : 0;
 	if (iter->at_gate)
-		snprintf(iter->path, sizeof(iter->path), "[vsyscall]");
+		snprintf(iter->file.path, sizeof(iter->file.path), "[vsyscall]");
 	else if (linux_read(iter->os, iter->space, LINUX_VMA_FILE, ret->object, &file) == 0 && file)
 		describe_file(iter, ret, file);
 	else

@@ -13,6 +13,9 @@ static const char usage[] =
 	"                      system is needed\n"
 	"      --levels N      levels of --root: 2 (32-bit), 3 (PAE), 4 or 5; 4 if not given\n";
 
+/* Page tables that refer to themselves can map all of the space. */
+#define RUNS_MAX 16777216u
+
 struct request {
 	bool all;
 	const char *pid, *root, *levels;
@@ -114,9 +117,11 @@ static void print_all(struct tool *tool, struct hvmi_space *space)
 {
 	struct hvmi_mapping run = { .size = sizeof(run) };
 	uint64_t cursor = 0;
+	uint32_t count = 0;
 	char rights[5];
 	int rc;
-	while ((rc = hvmi_space_next_mapping(space, &cursor, UINT64_MAX, &run)) == 1) {
+	while ((rc = hvmi_space_next_mapping(space, &cursor, UINT64_MAX, &run)) == 1 &&
+	       count++ < RUNS_MAX) {
 		tool_rights(run.rights, rights);
 		if (tool->json)
 			tool_print(tool, tool_json_object(
@@ -127,9 +132,11 @@ static void print_all(struct tool *tool, struct hvmi_space *space)
 			printf("%016" PRIx64 "-%016" PRIx64 " %s gpa 0x%" PRIx64 "\n", run.gva,
 			       run.gva + run.len - 1, rights, run.gpa);
 	}
-	if (rc)
-		tool_error(tool, tool_code(rc), "the page tables map nothing up to 0x%" PRIx64
-			   " in too many entries: the list ends here", cursor);
+	if (rc == 1)
+		tool_error(tool, TOOL_PARTIAL, "there are more than %u runs", RUNS_MAX);
+	else if (rc)
+		tool_error(tool, tool_code(rc), "the page tables are too large, or refer to "
+			   "themselves: the list ends at 0x%" PRIx64, cursor);
 }
 
 int main(int argc, char **argv)

@@ -8,6 +8,7 @@
 #include <hvmi/backend.h>
 
 #define SIM_PAGE 4096u
+#define SIM_CHUNK 8192u
 #define SIM_VCPUS_MAX 4096u
 #define SIM_RANGES_MAX 16384u
 /* Bytes of a script or a note that are believed. */
@@ -29,6 +30,7 @@ struct sim_range {
 	struct hvmi_range at;
 	uint8_t *bytes;
 	uint64_t *written;	/* a bit for each page that may hold something other than zeros */
+	uint64_t *written_chunks;	/* and one for each SIM_CHUNK pages */
 };
 
 struct sim_vcpu {

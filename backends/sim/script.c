@@ -75,16 +75,18 @@ static int line_end(struct script *s)
 	return word ? script_error(s, -EINVAL, "'%s' is too much", word) : 0;
 }
 
-/* Room for one more, zeroed, at the end of the array that a pointer at `array` points to. */
-static void *array_push(void *array, size_t *count, size_t element)
+/* Make the array that a pointer at `array` points to `more` elements of zeros longer. */
+static void *array_grow(void *array, size_t *count, size_t more, size_t element)
 {
 	void *grown;
 	memcpy(&grown, array, sizeof(grown));
-	grown = realloc(grown, (*count + 1) * element);
+	grown = realloc(grown, (*count + more) * element);
 	if (!grown)
 		return NULL;
 	memcpy(array, &grown, sizeof(grown));
-	return memset((char *)grown + (*count)++ * element, 0, element);
+	void *added = (char *)grown + *count * element;
+	*count += more;
+	return memset(added, 0, more * element);
 }
 
 static int out_of_memory(struct script *s)
@@ -92,20 +94,26 @@ static int out_of_memory(struct script *s)
 	return script_error(s, -ENOMEM, "out of memory");
 }
 
-/* [gpa, gpa + len) for contents, which must lie in a range that came before. */
-static int contents(struct script *s, uint64_t gpa, uint64_t len, uint8_t **ret)
+/*
+ * The bytes at [gpa, gpa + len), which must lie in a range that came before and are going to be
+ * written; NULL is an error, which has been told.
+ */
+static uint8_t *contents(struct script *s, uint64_t gpa, uint64_t len)
 {
 	uint64_t left;
 	uint8_t *bytes = sim_ram(s->sim, gpa, &left);
-	if (!bytes)
-		return script_error(s, -EINVAL, "0x%llx is not in the RAM of any line before",
-				    (unsigned long long)gpa);
-	if (len > left)
-		return script_error(s, -EINVAL, "0x%llx bytes at 0x%llx reach past their RAM range",
-				    (unsigned long long)len, (unsigned long long)gpa);
+	if (!bytes) {
+		script_error(s, -EINVAL, "0x%llx is not in the RAM of any line before",
+			     (unsigned long long)gpa);
+		return NULL;
+	}
+	if (len > left) {
+		script_error(s, -EINVAL, "0x%llx bytes at 0x%llx reach past their RAM range",
+			     (unsigned long long)len, (unsigned long long)gpa);
+		return NULL;
+	}
 	sim_written(s->sim, gpa, len);
-	*ret = bytes;
-	return 0;
+	return bytes;
 }
 
 static int need_range(struct script *s, struct hvmi_range *ret)
@@ -159,7 +167,7 @@ static int do_absent(struct script *s)
 		return r;
 	if ((range.gpa | range.len) % SIM_PAGE)
 		return script_error(s, -EINVAL, "only whole pages can be absent");
-	slot = array_push(&s->sim->absent, &s->sim->absent_count, sizeof(*slot));
+	slot = array_grow(&s->sim->absent, &s->sim->absent_count, 1, sizeof(*slot));
 	if (!slot)
 		return out_of_memory(s);
 	*slot = range;
@@ -181,7 +189,8 @@ static int need_file(struct script *s, FILE **ret)
 	if (*path == '/' || !slash)
 		len = snprintf(full, sizeof(full), "%s", path);
 	else
-		len = snprintf(full, sizeof(full), "%.*s/%s", (int)(slash - s->path), s->path, path);
+		len = snprintf(full, sizeof(full), "%.*s/%s", (int)(slash - s->path), s->path,
+			       path);
 	if (len < 0 || (size_t)len >= sizeof(full))
 		return script_error(s, -EINVAL, "the path is too long");
 	*ret = fopen(full, "rbe");
@@ -201,9 +210,9 @@ static int load_pages(struct script *s, uint64_t gpa, FILE *file)
 		/* Zeros are not written over zeros: an image of a large RAM is mostly holes. */
 		to = sim_ram(s->sim, gpa, &left);
 		if (!to || n > left || memcmp(page, zeros, n) != 0 || memcmp(to, zeros, n) != 0) {
-			int r = contents(s, gpa, n, &to);
-			if (r)
-				return r;
+			to = contents(s, gpa, n);
+			if (!to)
+				return -EINVAL;
 			memcpy(to, page, n);
 		}
 		gpa += n;
@@ -245,16 +254,14 @@ static int do_bytes(struct script *s)
 		return -EINVAL;
 	for (; word; word = next_word(s)) {
 		size_t digits = strlen(word);
-		uint8_t *to;
-		for (size_t i = 0; i < digits; i++) {
+		for (size_t i = 0; i < digits; i++)
 			if (hex_digit(word[i]) < 0)
 				return script_error(s, -EINVAL, "'%s' is not hexadecimal", word);
-		}
 		if (digits % 2)
 			return script_error(s, -EINVAL, "'%s' ends in half a byte", word);
-		r = contents(s, gpa, digits / 2, &to);
-		if (r)
-			return r;
+		uint8_t *to = contents(s, gpa, digits / 2);
+		if (!to)
+			return -EINVAL;
 		for (size_t i = 0; i < digits; i += 2)
 			to[i / 2] = (uint8_t)(hex_digit(word[i]) << 4 | hex_digit(word[i + 1]));
 		gpa += digits / 2;
@@ -272,15 +279,14 @@ static int put_numbers(struct script *s, size_t size)
 	if (!word)
 		return -EINVAL;
 	for (; word; word = next_word(s), gpa += size) {
-		uint8_t *to;
 		r = parse_number(s, "value", word, &value);
 		if (r)
 			return r;
 		if (size < 8 && value >> 8 * size)
 			return script_error(s, -EINVAL, "%s does not fit in %zu bytes", word, size);
-		r = contents(s, gpa, size, &to);
-		if (r)
-			return r;
+		uint8_t *to = contents(s, gpa, size);
+		if (!to)
+			return -EINVAL;
 		for (size_t i = 0; i < size; i++)
 			to[i] = (uint8_t)(value >> 8 * i);
 	}
@@ -308,10 +314,10 @@ static int do_vcpu(struct script *s)
 	if (index >= SIM_VCPUS_MAX)
 		return script_error(s, -EINVAL, "vCPU %llu: at most %u",
 				    (unsigned long long)index, SIM_VCPUS_MAX);
-	while (s->sim->vcpu_count <= index) {
-		if (!array_push(&s->sim->vcpus, &s->sim->vcpu_count, sizeof(*s->sim->vcpus)))
-			return out_of_memory(s);
-	}
+	if (s->sim->vcpu_count <= index &&
+	    !array_grow(&s->sim->vcpus, &s->sim->vcpu_count, index + 1 - s->sim->vcpu_count,
+			sizeof(*s->sim->vcpus)))
+		return out_of_memory(s);
 	name = next_word(s);
 	if (!name)
 		return 0;
@@ -359,7 +365,7 @@ static int do_note(struct script *s)
 	int r = name ? need_file(s, &file) : -EINVAL;
 	if (r)
 		return r;
-	struct sim_note *note = array_push(&s->sim->notes, &s->sim->note_count, sizeof(*note));
+	struct sim_note *note = array_grow(&s->sim->notes, &s->sim->note_count, 1, sizeof(*note));
 	if (note && (note->name = strdup(name)))
 		r = read_all(file, &note->bytes, &note->len);
 	else
@@ -432,7 +438,7 @@ static int do_fail(struct script *s)
 	if (r)
 		return r;
 	struct sim_failure *slot =
-		array_push(&s->sim->failures, &s->sim->failure_count, sizeof(*slot));
+		array_grow(&s->sim->failures, &s->sim->failure_count, 1, sizeof(*slot));
 	if (!slot)
 		return out_of_memory(s);
 	*slot = failure;

@@ -27,11 +27,16 @@ static uint64_t range_pages(uint64_t len)
 	return len / SIM_PAGE + (len % SIM_PAGE != 0);
 }
 
-/* One mapping holds the bytes and behind them the bits of `written`. */
+static uint64_t words(uint64_t bits)
+{
+	return bits / 64 + 1;
+}
+
+/* One mapping holds the bytes and behind them the bits of `written` and `written_chunks`. */
 static size_t range_mapping(uint64_t len)
 {
 	uint64_t pages = range_pages(len);
-	return pages * SIM_PAGE + (pages / 64 + 1) * sizeof(uint64_t);
+	return pages * SIM_PAGE + (words(pages) + words(pages / SIM_CHUNK)) * sizeof(uint64_t);
 }
 
 int sim_range_add(struct sim *sim, uint64_t gpa, uint64_t len)
@@ -50,10 +55,12 @@ int sim_range_add(struct sim *sim, uint64_t gpa, uint64_t len)
 			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (bytes == MAP_FAILED)
 		return -ENOMEM;
+	uint64_t *written = (uint64_t *)(void *)(bytes + range_pages(len) * SIM_PAGE);
 	ranges[sim->range_count++] = (struct sim_range){
 		.at = { .gpa = gpa, .len = len },
 		.bytes = bytes,
-		.written = (uint64_t *)(void *)(bytes + range_pages(len) * SIM_PAGE),
+		.written = written,
+		.written_chunks = written + words(range_pages(len)),
 	};
 	return 0;
 }
@@ -77,6 +84,16 @@ uint8_t *sim_ram(struct sim *sim, uint64_t gpa, uint64_t *len_ret)
 	return range->bytes + (gpa - range->at.gpa);
 }
 
+static bool bit(const uint64_t *bits, uint64_t index)
+{
+	return __atomic_load_n(&bits[index / 64], __ATOMIC_RELAXED) >> index % 64 & 1;
+}
+
+static void set_bit(uint64_t *bits, uint64_t index)
+{
+	__atomic_fetch_or(&bits[index / 64], 1ull << index % 64, __ATOMIC_RELAXED);
+}
+
 void sim_written(struct sim *sim, uint64_t gpa, uint64_t len)
 {
 	struct sim_range *range = find_range(sim, gpa);
@@ -84,8 +101,10 @@ void sim_written(struct sim *sim, uint64_t gpa, uint64_t len)
 	uint64_t last = (gpa - range->at.gpa + len - 1) / SIM_PAGE;
 	if (!len)
 		return;
-	for (uint64_t page = first; page <= last; page++)
-		__atomic_fetch_or(&range->written[page / 64], 1ull << page % 64, __ATOMIC_RELAXED);
+	for (uint64_t page = first; page <= last; page++) {
+		set_bit(range->written, page);
+		set_bit(range->written_chunks, page / SIM_CHUNK);
+	}
 }
 
 static void sim_close(void *machine)
@@ -214,12 +233,6 @@ static int sim_map(void *machine, uint32_t index, const void **ret)
 	return 0;
 }
 
-static bool page_written(const struct sim_range *range, uint64_t page)
-{
-	uint64_t word = __atomic_load_n(&range->written[page / 64], __ATOMIC_RELAXED);
-	return word >> page % 64 & 1;
-}
-
 static int sim_next_data(void *machine, uint32_t index, uint64_t gpa, struct hvmi_range *ret)
 {
 	struct sim *sim = machine;
@@ -230,16 +243,13 @@ static int sim_next_data(void *machine, uint32_t index, uint64_t gpa, struct hvm
 	int r = sim_call(sim, SIM_METHOD_next_data);
 	if (r)
 		return r;
-	while (first < pages && !page_written(range, first)) {
-		/* A machine may have many GiB that nobody wrote to. */
-		if (first % 64 == 0 && !__atomic_load_n(&range->written[first / 64], __ATOMIC_RELAXED))
-			first += 64;
-		else
-			first++;
-	}
+	/* A machine may have many GiB that nobody wrote to. */
+	while (first < pages && !bit(range->written, first))
+		first = bit(range->written_chunks, first / SIM_CHUNK) ?
+			first + 1 : (first / SIM_CHUNK + 1) * SIM_CHUNK;
 	if (first >= pages)
 		return -ENOENT;
-	for (end = first + 1; end < pages && page_written(range, end); end++)
+	for (end = first + 1; end < pages && bit(range->written, end); end++)
 		;
 	start = first * SIM_PAGE > offset ? first * SIM_PAGE : offset;
 	end = end * SIM_PAGE < range->at.len ? end * SIM_PAGE : range->at.len;
@@ -298,7 +308,8 @@ static int set_paused(struct sim *sim, enum sim_method method, bool paused, stru
 	const char *name = paused ? "pause" : "resume";
 	int r = sim_call(sim, method);
 	if (r)
-		return hvmi_error_set(err, r, HVMI_NO_ADDRESS, "sim: the script makes %s fail", name);
+		return hvmi_error_set(err, r, HVMI_NO_ADDRESS, "sim: the script makes %s fail",
+				      name);
 	if (sim->paused == paused)
 		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS, "sim: %s of a machine that %s",
 				      name, paused ? "is paused" : "runs");

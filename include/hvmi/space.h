@@ -71,7 +71,7 @@ enum hvmi_fault {
 	HVMI_FAULT_NON_CANONICAL = 1,	/**< the address is not one of this paging mode */
 	HVMI_FAULT_NOT_PRESENT = 2,	/**< entries[entry_count - 1] is not present */
 	HVMI_FAULT_RESERVED = 3,	/**< entries[entry_count - 1] has a reserved bit set */
-	HVMI_FAULT_NO_MEMORY = 4	/**< the last entry lies where there is no RAM; its value is 0 */
+	HVMI_FAULT_NO_MEMORY = 4	/**< the last entry is where no RAM is; its value is 0 */
 };
 
 /** One paging-structure entry that a translation used. */

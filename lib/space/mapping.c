@@ -83,7 +83,8 @@ static int tour_next_run(struct tour *tour, struct hvmi_mapping *run)
 		enum entry_kind kind = entry_kind(level, entry);
 		uint64_t rights = rights_combine(tour->tables[tour->depth].rights, level, entry);
 		if (kind == ENTRY_KIND_TABLE) {
-			int rc = tour_load(tour, tour->depth + 1, entry & space->table_mask, rights);
+			uint64_t table = entry & space->table_mask;
+			int rc = tour_load(tour, tour->depth + 1, table, rights);
 			if (rc == 0)
 				continue;
 			if (!run->len)

@@ -30,12 +30,14 @@ struct mode {
 
 static const struct mode modes[] = {
 	[HVMI_PAGING_NONE] = { .address_bits = 32 },
-	[HVMI_PAGING_X86_32] = { .entry_shift = 2, .address_bits = 32, .level_count = 2, .levels = {
+	[HVMI_PAGING_X86_32] = { .entry_shift = 2, .address_bits = 32,
+				 .level_count = 2, .levels = {
 		{ .index_bits = 10, .large = true },
 		{ .index_bits = 10 },
 	} },
 	/* Bits 2:1 and 8:5 of a PDPTE are reserved, and it limits nothing: 4.4.1. */
-	[HVMI_PAGING_X86_PAE] = { .entry_shift = 3, .address_bits = 32, .level_count = 3, .levels = {
+	[HVMI_PAGING_X86_PAE] = { .entry_shift = 3, .address_bits = 32,
+				  .level_count = 3, .levels = {
 		{ .index_bits = 2, .no_rights = true, .low_reserved = 0x1e6 },
 		{ .index_bits = 9, .large = true },
 		{ .index_bits = 9 },
@@ -143,7 +145,7 @@ int space_set_mode(struct hvmi_space *space, struct hvmi_error *err)
 		space->root = config->root & bits(31, 5);
 	else
 		space->root = config->root & space->table_mask;
-	if (mode->sign_extended && space->root & bits(51, physical_bits))
+	if (space->root & bits(51, physical_bits))
 		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS,
 				      "the root 0x%llx is above the %u bits of physical addresses",
 				      (unsigned long long)config->root, physical_bits);

@@ -21,7 +21,7 @@
 
 /* What the entries of one level mean in one address space, such that one algorithm does for all. */
 struct space_level {
-	uint32_t shift;			/* of the index in an address; log2 of what an entry covers */
+	uint32_t shift;			/* of the index in an address: log2 of an entry's reach */
 	uint32_t index_mask;
 	/* An entry refers to a table or maps a page if (entry & test) == value. */
 	uint64_t table_test, table_value;
@@ -85,7 +85,7 @@ static inline uint32_t rights_public(uint64_t rights)
 	       (rights & ENTRY_NX ? HVMI_RIGHT_EXECUTE : 0);
 }
 
-/* One load each: the guest may change an entry at any time, and what is judged must be what is used. */
+/* One load each: guests change entries at any time, and what is judged must be what is used. */
 struct packed_u64 {
 	uint64_t value;
 } __attribute__((packed, may_alias));

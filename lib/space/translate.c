@@ -79,23 +79,22 @@ HVMI_API int hvmi_space_translate(struct hvmi_space *space, uint64_t gva, uint64
 static int walk_error(const struct hvmi_walk *walk, int rc, struct hvmi_error *err)
 {
 	static const char *const names[] = { "", "PTE", "PDE", "PDPTE", "PML4E", "PML5E" };
-	static const char *const reasons[] = {
-		[HVMI_FAULT_NOT_PRESENT] = "is not present",
-		[HVMI_FAULT_RESERVED] = "has a reserved bit set",
-		[HVMI_FAULT_NO_MEMORY] = "cannot be read",
-	};
 	unsigned long long gva = walk->gva;
 	if (walk->fault == HVMI_FAULT_NON_CANONICAL)
-		return hvmi_error_set(err, rc, gva, "0x%llx is no address of this paging mode", gva);
+		return hvmi_error_set(err, rc, gva, "0x%llx is no address of this paging mode",
+				      gva);
 	const struct hvmi_walk_entry *e = &walk->entries[walk->entry_count - 1];
 	if (walk->fault == HVMI_FAULT_NO_MEMORY)
-		return hvmi_error_set(err, rc, gva, "0x%llx is not mapped: its %s is at guest-physical "
-				      "0x%llx, where memory cannot be read (%s)", gva,
-				      names[e->level], (unsigned long long)e->gpa,
-				      hvmi_error_name(rc));
-	return hvmi_error_set(err, rc, gva, "0x%llx is not mapped: its %s at guest-physical 0x%llx, "
-			      "0x%llx, %s", gva, names[e->level], (unsigned long long)e->gpa,
-			      (unsigned long long)e->value, reasons[walk->fault]);
+		return hvmi_error_set(err, rc, gva,
+				      "0x%llx is not mapped: its %s is at guest-physical 0x%llx, "
+				      "where memory cannot be read (%s)", gva, names[e->level],
+				      (unsigned long long)e->gpa, hvmi_error_name(rc));
+	const char *reason = walk->fault == HVMI_FAULT_NOT_PRESENT ? "is not present" :
+								    "has a reserved bit set";
+	return hvmi_error_set(err, rc, gva,
+			      "0x%llx is not mapped: its %s at guest-physical 0x%llx, 0x%llx, %s",
+			      gva, names[e->level], (unsigned long long)e->gpa,
+			      (unsigned long long)e->value, reason);
 }
 
 HVMI_API int hvmi_space_walk(struct hvmi_space *space, uint64_t gva, struct hvmi_walk *ret,

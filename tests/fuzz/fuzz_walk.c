@@ -31,8 +31,9 @@ struct parameters {
 };
 
 struct record {
-	uint8_t slot[2];	/* modulo the slots of 8 bytes; bit 15: all that follow in the page, */
-	uint8_t value[8];	/* bit 14: each 4 KiB more than the one before */
+	/* Modulo the slots of 8 bytes. Bit 15: all that follow in the page, 14: by 4 KiB more. */
+	uint8_t slot[2];
+	uint8_t value[8];
 };
 
 static void check(bool good, const char *what)
@@ -89,7 +90,8 @@ static struct place look(struct hvmi_space *space, uint64_t gva)
 		check((uint32_t)value == (uint32_t)e->value, "entries are those in RAM");
 	}
 	if (rc) {
-		check(walk.fault != HVMI_FAULT_NONE && walk.gpa == HVMI_NO_ADDRESS, "a fault is told");
+		check(walk.fault != HVMI_FAULT_NONE, "a fault is told");
+		check(walk.gpa == HVMI_NO_ADDRESS, "and there is no address");
 		return (struct place){ .mapped = false };
 	}
 	check(walk.gpa == gpa, "walk and translation give the same address");

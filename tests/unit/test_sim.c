@@ -76,7 +76,8 @@ START_TEST(contents)
 	ck_assert_int_eq(write(fd, page, sizeof(page)), sizeof(page));
 	close(fd);
 	snprintf(script, sizeof(script),
-		 "ram 0 1M\nbytes 0x10 de ad beef 0123456789ABCDEF\nu64 0xffe 0x1122334455667788 1K\n"
+		 "ram 0 1M\nbytes 0x10 de ad beef 0123456789ABCDEF\n"
+		 "u64 0xffe 0x1122334455667788 1K\n"
 		 "u32 0x2000 0xffffffff 7\nload 0x3100 %s  \nbytes 0x3101 78\n", path);
 	struct hvmi_vm *vm = good(script, 0);
 	uint8_t buf[5100];
@@ -182,8 +183,14 @@ START_TEST(pausing)
 	ck_assert_int_eq(hvmi_vm_resume(vm, &err), -ESRCH);
 	ck_assert_int_eq(hvmi_vm_resume(vm, &err), 0);
 	ck_assert_str_eq(log_text, "4 sim: pause\n4 sim: resume\n4 sim: pause\n4 sim: resume\n");
+	/* The core lets no machine go paused, unless it cannot help it. */
+	ck_assert_int_eq(hvmi_vm_pause(vm, NULL), 0);
 	hvmi_close(vm);
 	ck_assert_ptr_null(strstr(log_text, "closed"));
+	vm = good("ram 0 4K\nfail resume 1 EIO\n", 0);
+	ck_assert_int_eq(hvmi_vm_pause(vm, NULL), 0);
+	hvmi_close(vm);
+	ck_assert_ptr_nonnull(strstr(log_text, "2 sim: closed while paused\n"));
 }
 END_TEST
 
@@ -259,19 +266,21 @@ END_TEST
 START_TEST(bad_scripts)
 {
 	static const char *const lines[] = {
-		"rom 0 4K", "ram", "ram 0", "ram 0 0", "ram x 4K", "ram 0 4K 5", "ram 0 99999999999999999999",
-		"ram 0xfffffffffffff000 8K", "ram 0xfffffffffffff000 4K", "ram 0 16777216T",
-		"ram 0 4000T", "arch", "arch vax", "arch x86 64", "load", "load 0", "load 0 /nonexistent",
-		"load 0 /", "load 0x10000000 /etc/passwd", "load 0xfffff /etc/passwd",
-		"bytes", "bytes 0", "bytes 0 1", "bytes 0 0g", "bytes 0 +1", "bytes 0xfffff 0102",
+		"rom 0 4K", "ram", "ram 0", "ram 0 0", "ram x 4K", "ram 0 4K 5",
+		"ram 0 99999999999999999999", "ram 0xfffffffffffff000 8K",
+		"ram 0xfffffffffffff000 4K", "ram 0 16777216T", "ram 0 4000T", "arch",
+		"arch vax", "arch x86 64", "load", "load 0", "load 0 /nonexistent", "load 0 /",
+		"load 0x10000000 /etc/passwd", "load 0xfffff /etc/passwd", "bytes", "bytes 0",
+		"bytes 0 1", "bytes 0 0g", "bytes 0 +1", "bytes 0xfffff 0102",
 		"bytes 0xffffffffffffffff 0102", "bytes 0x1000000 01", "u64", "u64 0", "u64 0 x",
-		"u64 0xffff9 1", "u64 0 0x10000000000000000", "u32 0 0x100000000", "u32 0xffffd 1",
-		"vcpu", "vcpu x", "vcpu 4096", "vcpu 0 raz 1", "vcpu 0 rax", "vcpu 0 rax x",
-		"vcpu 0 rax 1 2", "vcpu 0xffffffffffffffff", "static 1", "nomap 1", "absent", "absent 0",
-		"absent 0 0", "absent 0 1", "absent 1 4K", "fail", "fail read", "fail read 1",
-		"fail read 0 EIO", "fail read x EIO", "fail read 1 EPERM", "fail read 1 unknown",
-		"fail read 1 OK", "fail close 1 EIO", "fail read 1 EIO x", "fail read 1 EIO 1 1", "note",
-		"note X", "note X /nonexistent", "note X /", "RAM 0 4K",
+		"u64 0xffff9 1", "u64 0 0x10000000000000000", "u32 0 0x100000000",
+		"u32 0xffffd 1", "vcpu", "vcpu x", "vcpu 4096", "vcpu 0 raz 1", "vcpu 0 rax",
+		"vcpu 0 rax x", "vcpu 0 rax 1 2", "vcpu 0xffffffffffffffff", "static 1",
+		"nomap 1", "absent", "absent 0", "absent 0 0", "absent 0 1", "absent 1 4K",
+		"fail", "fail read", "fail read 1", "fail read 0 EIO", "fail read x EIO",
+		"fail read 1 EPERM", "fail read 1 unknown", "fail read 1 OK", "fail close 1 EIO",
+		"fail read 1 EIO x", "fail read 1 EIO 1 1", "note", "note X",
+		"note X /nonexistent", "note X /", "RAM 0 4K",
 	};
 	for (size_t i = 0; i < sizeof(lines) / sizeof(*lines); i++) {
 		char script[256];

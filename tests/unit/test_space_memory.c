@@ -87,7 +87,8 @@ START_TEST(read_up_to_holes)
 	for (uint64_t i = 0; i < done; i++)
 		ck_assert_uint_eq(buf[i], expected_byte(100 + i));
 	/* Mapped, but to no RAM. */
-	ck_assert_int_eq(hvmi_space_read(space, BASE + 5 * PAGE + 1, buf, 3 * PAGE, &done), -EFAULT);
+	ck_assert_int_eq(hvmi_space_read(space, BASE + 5 * PAGE + 1, buf, 3 * PAGE, &done),
+			 -EFAULT);
 	ck_assert_uint_eq(done, 2 * PAGE - 1);
 	ck_assert_int_eq(hvmi_space_read(space, BASE + 4 * PAGE, buf, 1, &done), -EFAULT);
 	ck_assert_uint_eq(done, 0);
@@ -171,7 +172,8 @@ START_TEST(strings)
 	/* Up to the hole. */
 	memset(buf, 'y', sizeof(buf));
 	ck_assert_int_eq(hvmi_space_write(space, BASE + 3 * PAGE, buf, PAGE, NULL), 0);
-	ck_assert_int_eq(hvmi_space_read_string(space, BASE + 4 * PAGE - 700, buf, sizeof(buf), &len),
+	uint64_t end = BASE + 4 * PAGE;
+	ck_assert_int_eq(hvmi_space_read_string(space, end - 700, buf, sizeof(buf), &len),
 			 -EFAULT);
 	ck_assert_uint_eq(len, 700);
 	ck_assert_uint_eq(strlen(buf), 700);
@@ -181,8 +183,7 @@ START_TEST(strings)
 	ck_assert_str_eq(buf, "");
 	/* The terminator is the last byte before it. */
 	ck_assert_int_eq(hvmi_space_write(space, BASE + 4 * PAGE - 1, "", 1, NULL), 0);
-	ck_assert_int_eq(hvmi_space_read_string(space, BASE + 4 * PAGE - 700, buf, sizeof(buf), &len),
-			 0);
+	ck_assert_int_eq(hvmi_space_read_string(space, end - 700, buf, sizeof(buf), &len), 0);
 	ck_assert_uint_eq(len, 699);
 }
 END_TEST

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "machine.h"
 #include "page_tables.h"
@@ -128,7 +130,8 @@ START_TEST(pages)
 				uint64_t at = page_tables_entry(&tables, gva, top - j);
 				ck_assert_uint_eq(walk.entries[j].level, top - j);
 				ck_assert_uint_eq(walk.entries[j].gpa, at);
-				ck_assert_uint_eq(walk.entries[j].value, page_tables_get(&tables, at));
+				ck_assert_uint_eq(walk.entries[j].value,
+						  page_tables_get(&tables, at));
 			}
 		}
 		stop();
@@ -276,7 +279,8 @@ static void check_reserved_bits(const struct kind *kind, uint32_t bits, bool nx)
 	page_tables_map(&tables, gva, 0, kind->level, 0);
 	uint32_t width = 8 * page_tables_entry_size(kind->paging);
 	for (uint32_t level = kind->level; level <= page_tables_levels(kind->paging); level++) {
-		uint64_t reserved = reserved_bits(kind->paging, level, level == kind->level, bits, nx);
+		uint64_t reserved = reserved_bits(kind->paging, level, level == kind->level, bits,
+						  nx);
 		uint64_t at = page_tables_entry(&tables, gva, level);
 		uint64_t good = page_tables_get(&tables, at);
 		for (uint32_t bit = 0; bit < width; bit++) {
@@ -422,6 +426,91 @@ START_TEST(entries_are_read_once)
 }
 END_TEST
 
+START_TEST(result_sizes)
+{
+	start(HVMI_PAGING_X86_4LEVEL, 0, 0);
+	page_tables_map(&tables, 0, 0x5000, 1, 0);
+	struct hvmi_error err;
+	struct hvmi_walk walk = { .size = 0, .gva = 7 };
+	ck_assert_int_eq(hvmi_space_walk(space, 0, &walk, &err), -EINVAL);
+	ck_assert_int_eq(err.code, -EINVAL);
+	ck_assert_int_eq(hvmi_space_walk(space, 0x1000, &walk, NULL), -EINVAL);
+	ck_assert_uint_eq(walk.gva, 7);
+	/* An older program, whose struct ends earlier. */
+	walk.size = offsetof(struct hvmi_walk, rights);
+	ck_assert_int_eq(hvmi_space_walk(space, 0, &walk, NULL), 0);
+	ck_assert_uint_eq(walk.gpa, 0x5000);
+	ck_assert_uint_eq(walk.rights, 0);
+	stop();
+}
+END_TEST
+
+/* RAM that ends within an entry does not have it. */
+START_TEST(cut_entries)
+{
+	for (uint64_t cut = 1; cut <= 8; cut++) {
+		vm = machine_open(HVMI_OPEN_WRITE, "ram 0 %u\n%s", 0x2000 - (unsigned)cut,
+				  _i ? "nomap\n" : "");
+		struct hvmi_space_config config = { .size = sizeof(config), .root = 0x1000,
+						    .paging = HVMI_PAGING_X86_4LEVEL };
+		ck_assert_int_eq(hvmi_space_create(vm, &config, &space, NULL), 0);
+		walk_fault(0, HVMI_FAULT_NOT_PRESENT);
+		walk_fault(-1ull << 40, HVMI_FAULT_NOT_PRESENT);
+		walk_fault(-1ull, HVMI_FAULT_NO_MEMORY);
+		stop();
+		/* The rest of it may be in the next range. */
+		vm = machine_open(HVMI_OPEN_WRITE, "ram 0 %u\nram %u 4K\n%s",
+				  0x2000 - (unsigned)cut, 0x2000 - (unsigned)cut,
+				  _i ? "nomap\n" : "");
+		ck_assert_int_eq(hvmi_space_create(vm, &config, &space, NULL), 0);
+		uint64_t entry = 0x123456789000 & ~PT_P;
+		ck_assert_int_eq(hvmi_vm_write(vm, 0x1ff8, &entry, 8, NULL), 0);
+		walk_fault(0, HVMI_FAULT_NOT_PRESENT);
+		struct hvmi_walk walk = walk_fault(-1ull, HVMI_FAULT_NOT_PRESENT);
+		ck_assert_uint_eq(walk.entries[0].value, entry);
+		stop();
+	}
+}
+END_TEST
+
+static int file = -1;
+
+static int map_file(void *machine, uint32_t index, const void **ret)
+{
+	(void)machine;
+	(void)index;
+	*ret = mmap(NULL, 1 << 20, PROT_READ, MAP_SHARED, file, 0);
+	return *ret == MAP_FAILED ? -ENOMEM : 0;
+}
+
+/* What reads as zeros because a file was cut short is no entry that is not present. */
+START_TEST(lost_tables)
+{
+	struct hvmi_backend backend = *hvmi_backend_sim();
+	backend.map = map_file;
+	struct hvmi_open_options options = { .size = sizeof(options), .backend = &backend };
+	file = memfd_create("ram", MFD_CLOEXEC);
+	uint64_t entry = 0x3000 | PT_P;
+	ck_assert_int_eq(ftruncate(file, 1 << 20), 0);
+	ck_assert_int_eq(pwrite(file, &entry, 8, 0x1000), 8);
+	ck_assert_int_eq(machine_try("ram 0 1M\n", 9, &options, &vm, NULL), 0);
+	struct hvmi_space_config config = { .size = sizeof(config), .root = 0x1000,
+					    .paging = HVMI_PAGING_X86_4LEVEL };
+	ck_assert_int_eq(hvmi_space_create(vm, &config, &space, NULL), 0);
+	uint64_t gpa, cursor = 0;
+	walk_fault(0, HVMI_FAULT_NOT_PRESENT);
+	ck_assert_int_eq(ftruncate(file, 0x2000), 0);
+	ck_assert_int_eq(hvmi_space_translate(space, 0, &gpa), -EIO);
+	ck_assert_int_eq(hvmi_space_translate(space, 1ull << 39, &gpa), -EFAULT);
+	struct hvmi_mapping m = { .size = sizeof(m) };
+	ck_assert_int_eq(hvmi_space_next_mapping(space, &cursor, UINT64_MAX, &m), -EIO);
+	ck_assert_uint_eq(cursor, 1ull << 39);
+	ck_assert_int_eq(hvmi_space_next_mapping(space, &cursor, UINT64_MAX, &m), 0);
+	stop();
+	close(file);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("space_walk");
@@ -436,6 +525,9 @@ int main(void)
 	tcase_add_loop_test(tcase, not_present_and_no_memory, 0, KINDS);
 	tcase_add_loop_test(tcase, canonical, 0, 4);
 	tcase_add_loop_test(tcase, entries_are_read_once, 0, KINDS);
+	tcase_add_test(tcase, result_sizes);
+	tcase_add_loop_test(tcase, cut_entries, 0, 2);
+	tcase_add_test(tcase, lost_tables);
 	suite_add_tcase(suite, tcase);
 	SRunner *runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);

@@ -153,7 +153,7 @@ START_TEST(ends_of_the_space)
 		ck_assert_uint_eq(run_count, 0);
 	} else {
 		uint64_t half = 1ull << (paging == HVMI_PAGING_X86_4LEVEL ? 47 : 56);
-		/* All contiguous in guest-physical memory; the middle ones adjoin in the tables only. */
+		/* Contiguous in guest-physical memory; the middle ones adjoin in the tables only. */
 		page_tables_map(&tables, 0, 0x5000, 1, 0);
 		page_tables_map(&tables, half - PAGE, 0x6000, 1, 0);
 		page_tables_map(&tables, -half, 0x7000, 1, 0);

@@ -106,7 +106,7 @@ struct hvmi_backend {
 	int (*next_data)(void *machine, uint32_t index, uint64_t gpa, struct hvmi_range *ret);
 	/** As hvmi_vm_note(): len_ret is set with -EOVERFLOW too. */
 	int (*note)(void *machine, const char *name, void *buf, size_t size, size_t *len_ret);
-	/** @p vcpu is below hvmi_machine.vcpus. -ENOTSUP: not this register. */
+	/** @p vcpu is below hvmi_machine.vcpus. -ENOTSUP: not this register. Any thread. */
 	int (*get_register)(void *machine, uint32_t vcpu, uint32_t id, uint64_t *ret);
 	int (*set_register)(void *machine, uint32_t vcpu, uint32_t id, uint64_t value);
 	/** Not counted: the core calls it for the first pause and the last resume only. */

@@ -3,8 +3,9 @@
  * @file vm.h
  * One machine: its guest-physical memory and its vCPUs.
  *
- * Reads and maps of one machine are safe from any number of threads at once. Everything else is
- * one thread at a time per machine. Machines are independent of each other.
+ * Reading memory, mapping it and reading registers of one machine is safe from any number of
+ * threads at once. Everything else is one thread at a time per machine. Machines are independent
+ * of each other.
  */
 #ifndef HVMI_VM_H
 #define HVMI_VM_H

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "os/linux/linux.h"
-#include "os/linux/scan.h"
 
 #define VCPUS_TRIED_MAX 64u
 #define CR4_LA57 (UINT64_C(1) << 12)
@@ -82,19 +81,27 @@ static int try_root(struct search *search, uint64_t root, uint32_t paging, const
 	return search->candidate(search->context, &candidate);
 }
 
+int vcpu_paging(struct hvmi_vm *vm, uint32_t vcpu, uint32_t *ret)
+{
+	uint64_t cr4;
+	int rc = hvmi_vm_register(vm, vcpu, HVMI_X86_CR4, &cr4);
+	if (!rc)
+		*ret = cr4 & CR4_LA57 ? HVMI_PAGING_X86_5LEVEL : HVMI_PAGING_X86_4LEVEL;
+	return rc;
+}
+
 static int search_registers(struct search *search)
 {
 	for (uint32_t vcpu = 0; vcpu < VCPUS_TRIED_MAX; vcpu++) {
-		uint64_t cr3, cr4;
+		uint64_t cr3;
 		int rc = hvmi_vm_register(search->vm, vcpu, HVMI_X86_CR3, &cr3);
 		if (rc == -ENOENT)
 			return 0;
 		if (rc)
 			continue;
-		uint32_t first = HVMI_PAGING_X86_4LEVEL, last = HVMI_PAGING_X86_5LEVEL;
-		if (hvmi_vm_register(search->vm, vcpu, HVMI_X86_CR4, &cr4) == 0)
-			first = last = cr4 & CR4_LA57 ? HVMI_PAGING_X86_5LEVEL :
-							HVMI_PAGING_X86_4LEVEL;
+		uint32_t first = HVMI_PAGING_X86_4LEVEL, last = HVMI_PAGING_X86_5LEVEL, known;
+		if (vcpu_paging(search->vm, vcpu, &known) == 0)
+			first = last = known;
 		/* Under page-table isolation the kernel's root is the lower page of a pair. */
 		const uint64_t roots[] = { cr3 & ~UINT64_C(0x1fff), cr3 & ~UINT64_C(0xfff) };
 		for (uint32_t paging = first; paging <= last; paging++)
@@ -121,7 +128,7 @@ static int root_window(void *context, uint64_t gpa, const uint8_t *bytes, size_t
 		for (uint32_t paging = HVMI_PAGING_X86_4LEVEL; paging <= HVMI_PAGING_X86_5LEVEL;
 		     paging++) {
 			int rc = try_root(search, gpa + page, paging,
-					  "a page-table root found in memory", gpa + page);
+					  "the page-table root", gpa + page);
 			if (rc)
 				return rc;
 		}
@@ -141,4 +148,27 @@ int image_search(struct hvmi_vm *vm, image_candidate_fn candidate, void *context
 	if (!rc && info.max_gpa >= MIB)
 		rc = scan_memory(vm, MIB, info.max_gpa + 1, FRAME_SIZE, root_window, &search);
 	return rc ? rc : -ENOENT;
+}
+
+int image_scan(struct hvmi_vm *vm, const struct linux_image *image, size_t overlap,
+	       scan_window_fn window, void *context)
+{
+	static const struct {
+		uint32_t mask, rights;
+	} classes[] = {
+		{ HVMI_RIGHT_WRITE | HVMI_RIGHT_EXECUTE, 0 },
+		{ HVMI_RIGHT_WRITE | HVMI_RIGHT_EXECUTE, HVMI_RIGHT_WRITE },
+		{ HVMI_RIGHT_EXECUTE, HVMI_RIGHT_EXECUTE },
+	};
+	for (size_t c = 0; c < ARRAY_SIZE(classes); c++)
+		for (uint32_t i = 0; i < image->run_count; i++) {
+			const struct image_run *run = &image->runs[i];
+			if ((run->rights & classes[c].mask) != classes[c].rights)
+				continue;
+			uint64_t from = image->gpa + run->offset;
+			int rc = scan_memory(vm, from, from + run->len, overlap, window, context);
+			if (rc)
+				return rc;
+		}
+	return 0;
 }

@@ -3,208 +3,118 @@
 #include <stdio.h>
 
 #include "os/linux/linux.h"
-#include "os/linux/scan.h"
-#include "profile/btf.h"
 
 #define VCPUS_CHECKED_MAX 1024u
+/* Symbol tables that are decoded before a guest full of decoys is given up. */
+#define TABLES_TRIED_MAX 32u
 
-/* Finding the tables in an image. */
-
-/*
- * The image's runs in the order in which tables are likely: read-only data, other data, code.
- * A kernel without strict memory rights has all in the last class.
- */
-static int scan_image(struct hvmi_vm *vm, const struct linux_image *image, size_t overlap,
-		      scan_window_fn window, void *context)
-{
-	static const struct {
-		uint32_t mask, rights;
-	} classes[] = {
-		{ HVMI_RIGHT_WRITE | HVMI_RIGHT_EXECUTE, 0 },
-		{ HVMI_RIGHT_WRITE | HVMI_RIGHT_EXECUTE, HVMI_RIGHT_WRITE },
-		{ HVMI_RIGHT_EXECUTE, HVMI_RIGHT_EXECUTE },
-	};
-	for (size_t c = 0; c < ARRAY_SIZE(classes); c++)
-		for (uint32_t i = 0; i < image->run_count; i++) {
-			const struct image_run *run = &image->runs[i];
-			if ((run->rights & classes[c].mask) != classes[c].rights)
-				continue;
-			uint64_t from = image->gpa + run->offset;
-			int rc = scan_memory(vm, from, from + run->len, overlap, window, context);
-			if (rc)
-				return rc;
-		}
-	return 0;
-}
-
-struct kallsyms_search {
-	struct source source;
-	struct kallsyms found;
-};
-
-static int kallsyms_window(void *context, uint64_t gpa, const uint8_t *bytes, size_t len)
-{
-	struct kallsyms_search *search = context;
-	size_t offset = 0;
-	while (kallsyms_scan(bytes, len, &offset) == 0) {
-		if (kallsyms_locate(&search->source, gpa + offset, &search->found) == 0)
-			return 1;
-		offset++;
-	}
-	return 0;
-}
+/* Finding the symbol table in an image. */
 
 struct recognition {
 	struct hvmi_os *os;
 	struct linux_os *data;
-	char how[64];
-	uint64_t how_at;
-	uint32_t refused;
+	char how[96];
+	uint32_t images, tables;	/* that were tried */
+	struct hvmi_error refusal;	/* of the last table */
 };
 
-static int try_image(void *context, const struct image_candidate *candidate)
-{
-	struct recognition *r = context;
-	struct kallsyms_search search = { .source = { vm_source_read, r->os->vm } };
-	int rc = scan_image(r->os->vm, candidate->image, KALLSYMS_TOKEN_TABLE_MAX, kallsyms_window,
-			    &search);
-	if (rc != 1) {
-		r->refused++;
-		return rc;
-	}
-	r->data->image = *candidate->image;
-	r->data->shift = candidate->image->gva - candidate->image->gpa;
-	r->data->kallsyms = search.found;
-	snprintf(r->how, sizeof(r->how), "%s", candidate->how);
-	r->how_at = candidate->at;
-	return 1;
-}
+struct kallsyms_search {
+	struct recognition *r;
+	const struct linux_image *image;
+};
 
-static int load_symbols(struct recognition *r, struct hvmi_error *err)
+/* A table is believed when it decodes to symbols that suit the image: decoys may come first. */
+static int kallsyms_window(void *context, uint64_t gpa, const uint8_t *bytes, size_t len)
 {
+	struct kallsyms_search *search = context;
+	struct recognition *r = search->r;
 	struct source source = { vm_source_read, r->os->vm };
-	const struct linux_image *image = &r->data->image;
-	struct kallsyms_hints hints = {
+	const struct linux_image *image = search->image;
+	const struct kallsyms_hints hints = {
 		.have_shift = true,
-		.shift = r->data->shift,
+		.shift = image->gva - image->gpa,
 		.image_gva = image->gva,
 		.image_len = image->len,
 		.stext_gva = r->data->vmcoreinfo.have_stext ? r->data->vmcoreinfo.stext : 0,
 	};
-	struct kallsyms *k = &r->data->kallsyms;
-	int rc = kallsyms_load(&source, k, &hints, &r->os->profile->symbols, err);
-	if (rc)
+	for (size_t offset = 0; kallsyms_scan(bytes, len, &offset) == 0; offset++) {
+		struct kallsyms found;
+		if (kallsyms_locate(&source, gpa + offset, &found))
+			continue;
+		if (r->tables++ == TABLES_TRIED_MAX)
+			return -ENOENT;
+		if (kallsyms_load(&source, &found, &hints, &r->os->profile->symbols,
+				  &r->refusal) == 0) {
+			r->data->kallsyms = found;
+			return 1;
+		}
+		symbols_deinit(&r->os->profile->symbols);
+		vm_log(r->os->vm, HVMI_LOG_INFO, "no symbols at gpa 0x%" PRIx64 ": %s",
+		       gpa + offset, r->refusal.text);
+	}
+	return 0;
+}
+
+static int try_image(void *context, const struct image_candidate *candidate)
+{
+	struct recognition *r = context;
+	struct kallsyms_search search = { .r = r, .image = candidate->image };
+	r->images++;
+	int rc = image_scan(r->os->vm, candidate->image, KALLSYMS_TOKEN_TABLE_MAX, kallsyms_window,
+			    &search);
+	if (rc != 1)
 		return rc;
+	r->data->image = *candidate->image;
+	r->data->shift = candidate->image->gva - candidate->image->gpa;
+	if (candidate->at == HVMI_NO_ADDRESS)
+		snprintf(r->how, sizeof(r->how), "mapped by %s", candidate->how);
+	else
+		snprintf(r->how, sizeof(r->how), "mapped by %s at gpa 0x%" PRIx64, candidate->how,
+			 candidate->at);
+	return 1;
+}
+
+static void state_symbols(struct recognition *r)
+{
 	static const char *const modes[] = { "undecided", "absolute", "base-relative",
 					     "base-relative with absolute per-CPU symbols",
 					     "relative to their own place" };
+	const struct kallsyms *k = &r->data->kallsyms;
 	char value[128];
 	snprintf(value, sizeof(value), "%u symbols, addresses %s", r->os->profile->symbols.count,
 		 k->address_mode < ARRAY_SIZE(modes) ? modes[k->address_mode] : "?");
 	uint64_t gva;
 	bool agrees = symbols_find(&r->os->profile->symbols, "_text", &gva) == 0 &&
-		      gva == image->gva;
+		      gva == r->data->image.gva;
 	os_fact(r->os, "kallsyms", agrees ? HVMI_CONFIDENCE_HIGH : HVMI_CONFIDENCE_MEDIUM,
 		k->token_table_at, 0, value, "token table found in the kernel image%s",
 		agrees ? "; its _text is where the image begins" : "");
-	return 0;
-}
-
-/* Types. */
-
-struct btf_search {
-	struct hvmi_os *os;
-	uint32_t loads_left;
-	uint64_t gpa, len;
-};
-
-static int load_btf_at(struct hvmi_os *os, uint64_t gpa, uint64_t *len_ret)
-{
-	uint8_t header[BTF_PROBE_BYTES];
-	uint64_t len;
-	if (hvmi_vm_read(os->vm, gpa, header, sizeof(header), NULL) ||
-	    btf_probe(header, sizeof(header), &len) || len > BTF_BYTES_MAX)
-		return -ENOENT;
-	CLEANUP_FREE void *blob = malloc(len);
-	if (!blob)
-		return -ENOMEM;
-	if (hvmi_vm_read(os->vm, gpa, blob, len, NULL))
-		return -ENOENT;
-	struct hvmi_error reason;
-	int rc = btf_load(blob, len, &os->profile->types, &reason);
-	if (rc == 0)
-		*len_ret = len;
-	else
-		vm_log(os->vm, HVMI_LOG_INFO, "no BTF at gpa 0x%" PRIx64 ": %s", gpa, reason.text);
-	return rc;
-}
-
-static int btf_window(void *context, uint64_t gpa, const uint8_t *bytes, size_t len)
-{
-	static const uint8_t magic[] = { 0x9f, 0xeb, 0x01, 0x00 };
-	struct btf_search *search = context;
-	const uint8_t *at = bytes, *end = bytes + len;
-	while ((at = memmem(at, (size_t)(end - at), magic, sizeof(magic)))) {
-		uint64_t blob_len;
-		/* Cheap before dear: a hostile image may be full of magic numbers. */
-		if (btf_probe(at, MIN((size_t)(end - at), BTF_PROBE_BYTES), &blob_len) == 0) {
-			search->gpa = gpa + (uint64_t)(at - bytes);
-			if (load_btf_at(search->os, search->gpa, &search->len) == 0)
-				return 1;
-			if (--search->loads_left == 0)
-				return -EOVERFLOW;
-		}
-		at++;
-	}
-	return 0;
-}
-
-static void load_types(struct recognition *r)
-{
-	struct hvmi_os *os = r->os;
-	const struct symbols *symbols = &os->profile->symbols;
-	uint64_t start = 0, stop = 0, len = 0;
-	char value[96];
-	bool symbol = symbols_find(symbols, "__start_BTF", &start) == 0;
-	if (symbol && load_btf_at(os, start - r->data->shift, &len) == 0) {
-		bool agrees = symbols_find(symbols, "__stop_BTF", &stop) == 0 &&
-			      stop - start >= len && stop - start - len < FRAME_SIZE;
-		snprintf(value, sizeof(value), "%u types", os->profile->types.type_count);
-		os_fact(os, "btf", agrees ? HVMI_CONFIDENCE_HIGH : HVMI_CONFIDENCE_MEDIUM,
-			start - r->data->shift, len, value, "at symbol __start_BTF%s",
-			agrees ? "; __stop_BTF confirms its length" : "");
-		return;
-	}
-	struct btf_search search = { .os = os, .loads_left = 64 };
-	if (scan_image(os->vm, &r->data->image, BTF_PROBE_BYTES, btf_window, &search) == 1) {
-		snprintf(value, sizeof(value), "%u types", os->profile->types.type_count);
-		os_fact(os, "btf", HVMI_CONFIDENCE_MEDIUM, search.gpa, search.len, value,
-			"found by its magic number in the kernel image");
-		return;
-	}
-	os_fact(os, "btf", HVMI_CONFIDENCE_UNKNOWN, HVMI_NO_ADDRESS, 0, "none",
-		"%s; without CONFIG_DEBUG_INFO_BTF there are symbols, but no structures",
-		symbol ? "what is at symbol __start_BTF is malformed" :
-			 "no symbol __start_BTF, no magic number in the kernel image");
 }
 
 /* VMCOREINFO. */
 
+/* From a note of the image, before anything else is known. */
+static void read_note(struct recognition *r)
+{
+	uint8_t text[VMCOREINFO_BYTES_MAX];
+	size_t len = 0;
+	int rc = hvmi_vm_note(r->os->vm, "VMCOREINFO", text, sizeof(text), &len);
+	if (rc == -EOVERFLOW)
+		len = sizeof(text);
+	else if (rc)
+		return;
+	if (vmcoreinfo_parse(text, len, &r->data->vmcoreinfo) == 0)
+		os_fact(r->os, "vmcoreinfo", HVMI_CONFIDENCE_MEDIUM, HVMI_NO_ADDRESS, len,
+			r->data->vmcoreinfo.release, "a note of the image");
+}
+
 static void read_vmcoreinfo(struct recognition *r, struct hvmi_space *space)
 {
 	uint8_t page[VMCOREINFO_BYTES_MAX];
-	size_t len = 0;
-	struct vmcoreinfo *info = &r->data->vmcoreinfo;
-	int rc = hvmi_vm_note(r->os->vm, "VMCOREINFO", page, sizeof(page), &len);
-	if (rc == -EOVERFLOW)
-		len = sizeof(page);
-	if ((rc == 0 || rc == -EOVERFLOW) && vmcoreinfo_parse(page, len, info) == 0) {
-		os_fact(r->os, "vmcoreinfo", HVMI_CONFIDENCE_MEDIUM, HVMI_NO_ADDRESS, len,
-			info->release, "a note of the image");
-		return;
-	}
 	uint64_t pointer, gva, gpa;
-	if (!space || symbols_find(&r->os->profile->symbols, "vmcoreinfo_data", &pointer) ||
+	struct vmcoreinfo *info = &r->data->vmcoreinfo;
+	if (info->release[0] ||
+	    symbols_find(&r->os->profile->symbols, "vmcoreinfo_data", &pointer) ||
 	    hvmi_space_read(space, pointer, &gva, sizeof(gva), NULL) ||
 	    hvmi_space_read(space, gva, page, sizeof(page), NULL) ||
 	    vmcoreinfo_parse(page, sizeof(page), info))
@@ -353,9 +263,12 @@ static void state_image(struct recognition *r)
 
 	snprintf(value, sizeof(value), "%u", os->info.levels);
 	bool levels = v->have_levels && v->levels == os->info.levels;
-	os_fact(os, "levels", levels ? HVMI_CONFIDENCE_HIGH : HVMI_CONFIDENCE_MEDIUM,
-		HVMI_NO_ADDRESS, 0, value, "the page tables map the image so%s",
-		levels ? "; pgtable_l5_enabled in VMCOREINFO agrees" : "");
+	uint32_t paging;
+	bool cr4 = vcpu_paging(os->vm, 0, &paging) == 0 && paging == image->paging;
+	os_fact(os, "levels", levels || cr4 ? HVMI_CONFIDENCE_HIGH : HVMI_CONFIDENCE_MEDIUM,
+		HVMI_NO_ADDRESS, 0, value, "the page tables map the image so%s%s",
+		levels ? "; pgtable_l5_enabled in VMCOREINFO agrees" : "",
+		cr4 ? "; CR4 agrees" : "");
 }
 
 static void settle_lists(struct recognition *r, struct hvmi_space *space)
@@ -385,11 +298,16 @@ static int not_found(struct recognition *r, struct hvmi_error *err)
 	if (info.ram == 0)
 		return hvmi_error_set(err, -ENOENT, HVMI_NO_ADDRESS,
 				      "no operating system: the machine has no RAM");
-	if (r->refused)
+	if (r->tables)
+		return hvmi_error_set(err, -ENOENT, HVMI_NO_ADDRESS,
+				      "no operating system was recognised: %u symbol tables of Linux "
+				      "were found, none that suits its kernel image: %s", r->tables,
+				      r->refusal.text);
+	if (r->images)
 		return hvmi_error_set(err, -ENOENT, HVMI_NO_ADDRESS,
 				      "no operating system was recognised: %u kernel images are "
 				      "mapped, none with Linux's symbol table (CONFIG_KALLSYMS)",
-				      r->refused);
+				      r->images);
 	return hvmi_error_set(err, -ENOENT, HVMI_NO_ADDRESS,
 			      "no operating system was recognised: %" PRIu64 " MiB of RAM hold no "
 			      "page tables of an x86-64 Linux; is the image complete, and, if it is "
@@ -404,6 +322,7 @@ static int linux_attach(struct hvmi_os *os, struct hvmi_error *err)
 		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
 	os->data = data;
 	struct recognition r = { .os = os, .data = data };
+	read_note(&r);
 	int rc = image_search(os->vm, try_image, &r);
 	if (rc == -ENOENT)
 		return not_found(&r, err);
@@ -418,18 +337,16 @@ static int linux_attach(struct hvmi_os *os, struct hvmi_error *err)
 	rc = hvmi_space_create(os->vm, &os->kernel, &space, err);
 	if (rc)
 		return rc;
-	rc = load_symbols(&r, err);
-	if (!rc) {
-		read_vmcoreinfo(&r, space);
-		load_types(&r);
-		linux_members_find(os->profile, data->members);
-		read_release(&r, space);
-		state_image(&r);
-		settle_root(&r, space);
-		settle_lists(&r, space);
-	}
+	state_symbols(&r);
+	read_vmcoreinfo(&r, space);
+	linux_load_types(os);
+	linux_members_find(os->profile, data->members);
+	read_release(&r, space);
+	state_image(&r);
+	settle_root(&r, space);
+	settle_lists(&r, space);
 	hvmi_space_destroy(space);
-	return rc;
+	return 0;
 }
 
 static void linux_detach(struct hvmi_os *os)

@@ -4,6 +4,7 @@
 #define HVMI_LIB_LINUX_H
 
 #include "os/linux/kallsyms.h"
+#include "os/linux/scan.h"
 #include "os/linux/vmcoreinfo.h"
 #include "os/os.h"
 
@@ -47,6 +48,21 @@ typedef int (*image_candidate_fn)(void *context, const struct image_candidate *c
  * RAM maps if it is taken for a root. Returns what the callback ended with, or -ENOENT.
  */
 int image_search(struct hvmi_vm *vm, image_candidate_fn candidate, void *context);
+
+/* The paging mode that a vCPU's CR4 says, for a kernel in long mode. */
+int vcpu_paging(struct hvmi_vm *vm, uint32_t vcpu, uint32_t *ret);
+
+/*
+ * scan_memory() over the image's runs in the order in which tables are likely: read-only data, other
+ * data, code. A kernel without strict memory rights has all in the last class.
+ */
+int image_scan(struct hvmi_vm *vm, const struct linux_image *image, size_t overlap,
+	       scan_window_fn window, void *context);
+
+/* Fill os->profile->types from BTF and note the fact; without BTF they stay empty. */
+void linux_load_types(struct hvmi_os *os);
+/* BTF without symbols: the first blob in the image that is consistent. 0 or -ENOENT. */
+int linux_search_types(struct hvmi_os *os, uint64_t *gpa_ret, uint64_t *len_ret);
 
 /* Members of kernel structures by the names below; each is looked up once, when attaching. */
 enum linux_member {

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "os/linux/linux.h"
-#include "os/linux/scan.h"
 
 #define PF_KTHREAD 0x00200000u		/* include/linux/sched.h, since 2.6.27 */
 #define TASKS_BOUND (4u * 1024 * 1024)	/* PID_MAX_LIMIT */

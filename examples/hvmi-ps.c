@@ -183,7 +183,7 @@ static void list_tasks(struct ps *ps, int32_t pid)
 		tool_error(&ps->tool, TOOL_PARTIAL, "there is no process %" PRId32, pid);
 	if (ps->incomplete)
 		tool_error(&ps->tool, TOOL_PARTIAL,
-			   "%zu command lines or environments are not in memory in full",
+			   "command lines and environments that are not in memory in full: %zu",
 			   ps->incomplete);
 }
 

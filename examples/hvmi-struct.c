@@ -276,7 +276,8 @@ int main(int argc, char **argv)
 	if (v.members > MEMBERS_MAX)
 		tool_error(&v.tool, TOOL_PARTIAL, "it has more than %u members", MEMBERS_MAX);
 	if (v.unreadable)
-		tool_error(&v.tool, TOOL_PARTIAL, "%zu values are not in memory", v.unreadable);
+		tool_error(&v.tool, TOOL_PARTIAL, "values that are not in memory: %zu",
+			   v.unreadable);
 	hvmi_space_destroy(v.at.space);
 	return tool_end(&v.tool);
 }

@@ -56,7 +56,8 @@ export LD_LIBRARY_PATH="$libdir"
 	# The tools' sources.
 	if pkg-config --exists jansson; then
 		for source in "$tree"/examples/*.c; do
-			$cc -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Werror $cflags -fsyntax-only "$source"
+			$cc -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Werror $cflags -fsyntax-only \
+				"$source"
 		done
 	fi
 }

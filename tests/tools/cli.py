@@ -240,7 +240,8 @@ class Read(Case):
     def test_hex_dump(self):
         lines = self.succeeds("read", "--", self.image, "0x3a", "0x14").decode().splitlines()
         self.assertEqual(lines, [
-            "000000000000003a  3a 3b 3c 3d 3e 3f 40 41  42 43 44 45 46 47 48 49  |:;<=>?@ABCDEFGHI|",
+            "000000000000003a "
+            " 3a 3b 3c 3d 3e 3f 40 41  42 43 44 45 46 47 48 49  |:;<=>?@ABCDEFGHI|",
             "000000000000004a  4a 4b 4c 4d                                       |JKLM|"])
 
     def test_json(self):

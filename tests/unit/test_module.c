@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Backends that are loaded as modules, through the public interface alone. */
+#include <check.h>
+#include <string.h>
+
+#include <hvmi/hvmi.h>
+
+START_TEST(loads)
+{
+	struct hvmi_open_options options = { .size = sizeof(options), .module_dir = MODULE_DIR };
+	struct hvmi_vm *vm;
+	struct hvmi_error err;
+	char text[8] = "";
+	ck_assert_msg(hvmi_open("module:hello,size=4K", &options, &vm, &err) == 0, "%s", err.text);
+	ck_assert_int_eq(hvmi_vm_read(vm, 0x1000, text, 6, NULL), 0);
+	ck_assert_str_eq(text, "hello");
+	struct hvmi_vm_info info = { .size = sizeof(info) };
+	ck_assert_int_eq(hvmi_vm_info(vm, &info), 0);
+	ck_assert_str_eq(info.scheme, "module");
+	hvmi_close(vm);
+	ck_assert_int_eq(hvmi_open("module:x,size=y", &options, &vm, &err), -EINVAL);
+	ck_assert_str_eq(err.text, "size= is no number");
+	ck_assert_int_eq(hvmi_open("module:x,sice=1", &options, &vm, &err), -EINVAL);
+}
+END_TEST
+
+START_TEST(says_what_is_missing)
+{
+	struct hvmi_open_options options = { .size = sizeof(options), .module_dir = MODULE_DIR };
+	struct hvmi_vm *vm;
+	struct hvmi_error err;
+	ck_assert_int_eq(hvmi_open("absent:x", &options, &vm, &err), -ENOENT);
+	ck_assert_ptr_nonnull(strstr(err.text, "hvmi-backend-absent.so"));
+	/* A module without an entry. */
+	ck_assert_int_eq(hvmi_open("empty:x", &options, &vm, &err), -ENOTSUP);
+	/* Not in the library's own folder. */
+	ck_assert_int_eq(hvmi_open("module:x", NULL, &vm, &err), -ENOENT);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("module");
+	TCase *tcase = tcase_create("module");
+	tcase_add_test(tcase, loads);
+	tcase_add_test(tcase, says_what_is_missing);
+	suite_add_tcase(suite, tcase);
+	SRunner *runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	int failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed != 0;
+}

@@ -150,9 +150,9 @@ int main(int argc, char **argv)
 	struct hvmi_vm_info vm = { .size = sizeof(vm) };
 	struct hvmi_os_info os = { .size = sizeof(os) };
 	int rc = hvmi_os_attach(tool.vm, NULL, &tool.os, &tool.err);
-	hvmi_vm_info(tool.vm, &vm);
+	hvmi_vm_get_info(tool.vm, &vm);
 	if (!rc)
-		hvmi_os_info(tool.os, &os);
+		hvmi_os_get_info(tool.os, &os);
 	if (tool.json)
 		print_json(&tool, &vm, rc ? NULL : &os);
 	else

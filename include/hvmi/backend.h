@@ -36,12 +36,6 @@ HVMI_API const char *hvmi_target_option(const struct hvmi_target *target, const 
 HVMI_API const char *hvmi_target_option_next(const struct hvmi_target *target, const char *name,
 					     size_t *cursor);
 
-/**
- * A number: decimal, 0x hex, with an optional suffix K, M, G, T (powers of 1024).
- * -EINVAL: malformed; -EOVERFLOW: above 2^64 - 1.
- */
-HVMI_API int hvmi_parse_u64(const char *text, uint64_t *ret);
-
 /** What the core gives to open(); valid until close(). */
 struct hvmi_backend_host {
 	size_t size;

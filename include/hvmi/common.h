@@ -47,6 +47,12 @@ HVMI_API const char *hvmi_version(void);
  */
 HVMI_API size_t hvmi_text_escape(const void *bytes, size_t len, char *buf, size_t size);
 
+/**
+ * A number: decimal, 0x hex, with an optional suffix K, M, G, T (powers of 1024).
+ * @return -EINVAL: malformed; -EOVERFLOW: above 2^64 - 1. Any thread.
+ */
+HVMI_API int hvmi_parse_u64(const char *text, uint64_t *ret);
+
 #ifdef __cplusplus
 }
 #endif

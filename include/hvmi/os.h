@@ -55,7 +55,7 @@ struct hvmi_os_info {
 	int64_t physical_slide;	/**< KASLR: kernel_gpa minus where it was linked to be loaded */
 	uint64_t root;		/**< page-table root of the kernel, guest-physical */
 };
-HVMI_API int hvmi_os_info(const struct hvmi_os *os, struct hvmi_os_info *ret);
+HVMI_API int hvmi_os_get_info(const struct hvmi_os *os, struct hvmi_os_info *ret);
 
 /** How sure something is. */
 enum hvmi_confidence {

@@ -79,7 +79,7 @@ struct hvmi_vm_info {
 	char scheme[16];	/**< "dump" */
 	char format[48];	/**< what the backend met: "raw", "ELF core (QEMU)" ... */
 };
-HVMI_API int hvmi_vm_info(const struct hvmi_vm *vm, struct hvmi_vm_info *ret);
+HVMI_API int hvmi_vm_get_info(const struct hvmi_vm *vm, struct hvmi_vm_info *ret);
 
 /** A range of guest-physical addresses: [gpa, gpa + len). */
 struct hvmi_range {

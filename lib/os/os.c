@@ -100,7 +100,7 @@ HVMI_API void hvmi_os_detach(struct hvmi_os *os)
 	free(os);
 }
 
-HVMI_API int hvmi_os_info(const struct hvmi_os *os, struct hvmi_os_info *ret)
+HVMI_API int hvmi_os_get_info(const struct hvmi_os *os, struct hvmi_os_info *ret)
 {
 	struct hvmi_os_info info = os->info;
 	info.kind = os->ops->kind;

@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-HVMI_API int hvmi_vm_info(const struct hvmi_vm *vm, struct hvmi_vm_info *ret)
+HVMI_API int hvmi_vm_get_info(const struct hvmi_vm *vm, struct hvmi_vm_info *ret)
 {
 	const struct hvmi_machine *d = &vm->description;
 	struct hvmi_vm_info info = {

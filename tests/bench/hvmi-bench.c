@@ -177,8 +177,8 @@ static void bench_list(struct hvmi_vm *vm, struct hvmi_os *os)
 	uint64_t at;
 	const void *image, *ram;
 	struct hvmi_range low;
-	hvmi_os_info(os, &info);
-	hvmi_vm_info(vm, &machine);
+	hvmi_os_get_info(os, &info);
+	hvmi_vm_get_info(vm, &machine);
 	if (machine.ranges != 1 || hvmi_vm_range(vm, 0, &low) || low.gpa ||
 	    hvmi_vm_map(vm, info.kernel_gpa, info.kernel_len, &image) ||
 	    hvmi_vm_map(vm, 0, low.len, &ram)) {

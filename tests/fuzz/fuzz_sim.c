@@ -10,7 +10,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void look_around(struct hvmi_vm *vm)
 {
 	struct hvmi_vm_info info = { .size = sizeof(info) };
-	if (hvmi_vm_info(vm, &info))
+	if (hvmi_vm_get_info(vm, &info))
 		abort();
 	struct hvmi_range range;
 	for (uint32_t i = 0; i < info.ranges && i < 64; i++) {

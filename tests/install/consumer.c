@@ -86,7 +86,7 @@ static void use_own_backend(void)
 	CHECK(strcmp(err.text, "there is no 'elsewhere'") == 0);
 	CHECK(hvmi_open("own:here", &options, &vm, &err) == 0);
 	CHECK(lines >= 1);
-	CHECK(hvmi_vm_info(vm, &info) == 0 && strcmp(info.format, "made up") == 0);
+	CHECK(hvmi_vm_get_info(vm, &info) == 0 && strcmp(info.format, "made up") == 0);
 	CHECK(hvmi_vm_read(vm, 0x1001, bytes, 2, NULL) == 0 && bytes[0] == 7 && bytes[1] == 14);
 	CHECK(hvmi_vm_read(vm, 0x1fff, bytes, 2, &done) == -EFAULT && done == 1);
 	hvmi_close(vm);

@@ -63,7 +63,7 @@ int main(int argc, char **argv)
 		Vm vm = open(argv[1]);
 		struct hvmi_vm_info info{};	// the function hides the plain name, as with stat()
 		info.size = sizeof(info);
-		require(hvmi_vm_info(vm.get(), &info) == 0 && info.ram == 4096, "info");
+		require(hvmi_vm_get_info(vm.get(), &info) == 0 && info.ram == 4096, "info");
 		Space space = open_space(vm.get());
 		hvmi_walk walk{};
 		walk.size = sizeof(walk);

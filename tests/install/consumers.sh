@@ -12,14 +12,12 @@ fail() {
 	exit 1
 }
 
-DESTDIR=$stage/root cmake --install "$build" >"$stage/log" || fail "$(cat "$stage/log")"
+cmake --install "$build" --prefix "$stage/root" >"$stage/log" || fail "$(cat "$stage/log")"
 pc=$(find "$stage/root" -name hvmi.pc)
 [ -n "$pc" ] || fail "hvmi.pc is not installed"
-export PKG_CONFIG_PATH="${pc%/*}" PKG_CONFIG_SYSROOT_DIR="$stage/root"
-export PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1 PKG_CONFIG_ALLOW_SYSTEM_LIBS=1
-libdir=$PKG_CONFIG_SYSROOT_DIR$(unset PKG_CONFIG_SYSROOT_DIR; pkg-config --variable=libdir hvmi)
-include=$PKG_CONFIG_SYSROOT_DIR$(unset PKG_CONFIG_SYSROOT_DIR
-	pkg-config --variable=includedir hvmi)
+export PKG_CONFIG_PATH="${pc%/*}"
+libdir=$(pkg-config --variable=libdir hvmi)
+include=$(pkg-config --variable=includedir hvmi)
 cflags=$(pkg-config --cflags hvmi)
 strict="-pedantic -Wall -Wextra -Werror"
 export LD_LIBRARY_PATH="$libdir"

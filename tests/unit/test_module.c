@@ -15,7 +15,7 @@ START_TEST(loads)
 	ck_assert_int_eq(hvmi_vm_read(vm, 0x1000, text, 6, NULL), 0);
 	ck_assert_str_eq(text, "hello");
 	struct hvmi_vm_info info = { .size = sizeof(info) };
-	ck_assert_int_eq(hvmi_vm_info(vm, &info), 0);
+	ck_assert_int_eq(hvmi_vm_get_info(vm, &info), 0);
 	ck_assert_str_eq(info.scheme, "module");
 	hvmi_close(vm);
 	ck_assert_int_eq(hvmi_open("module:x,size=y", &options, &vm, &err), -EINVAL);

@@ -42,7 +42,7 @@ START_TEST(what_it_says)
 	struct hvmi_vm *vm = good("# a comment\n\n\t arch x86 \r\nram 0 640K\nram 1M 15M\n"
 				  "ram 0x100000000 1G\nvcpu 0 rax 1\nvcpu 2\nstatic", 0);
 	struct hvmi_vm_info info = { .size = sizeof(info) };
-	ck_assert_int_eq(hvmi_vm_info(vm, &info), 0);
+	ck_assert_int_eq(hvmi_vm_get_info(vm, &info), 0);
 	ck_assert_uint_eq(info.arch, HVMI_ARCH_X86);
 	ck_assert_uint_eq(info.flags, HVMI_VM_STATIC | HVMI_VM_MAPPED);
 	ck_assert_uint_eq(info.vcpus, 3);
@@ -53,13 +53,13 @@ START_TEST(what_it_says)
 	ck_assert_str_eq(info.format, "script");
 	hvmi_close(vm);
 	vm = good("", 0);
-	ck_assert_int_eq(hvmi_vm_info(vm, &info), 0);
+	ck_assert_int_eq(hvmi_vm_get_info(vm, &info), 0);
 	ck_assert_uint_eq(info.arch, HVMI_ARCH_UNKNOWN);
 	ck_assert_uint_eq(info.flags, 0);
 	ck_assert_uint_eq(info.ranges, 0);
 	hvmi_close(vm);
 	vm = good("arch arm64\nram 4G 4096\nnomap", HVMI_OPEN_WRITE);
-	ck_assert_int_eq(hvmi_vm_info(vm, &info), 0);
+	ck_assert_int_eq(hvmi_vm_get_info(vm, &info), 0);
 	ck_assert_uint_eq(info.arch, HVMI_ARCH_ARM64);
 	ck_assert_uint_eq(info.flags, HVMI_VM_WRITABLE);
 	hvmi_close(vm);

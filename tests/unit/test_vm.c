@@ -316,7 +316,7 @@ START_TEST(description)
 {
 	struct hvmi_vm *vm = must_open(HVMI_OPEN_WRITE);
 	struct hvmi_vm_info info = { .size = sizeof(info) };
-	ck_assert_int_eq(hvmi_vm_info(vm, &info), 0);
+	ck_assert_int_eq(hvmi_vm_get_info(vm, &info), 0);
 	ck_assert_uint_eq(info.ranges, 2);
 	ck_assert_uint_eq(info.ram, LOW_LEN + HIGH_LEN);
 	ck_assert_uint_eq(info.max_gpa, HIGH_GPA + HIGH_LEN - 1);
@@ -339,7 +339,7 @@ START_TEST(description)
 		uint8_t behind;
 	} old = { .info = { .size = offsetof(struct hvmi_vm_info, ram) }, .behind = 0xaa };
 	old.info.ram = 0x5555;
-	ck_assert_int_eq(hvmi_vm_info(vm, &old.info), 0);
+	ck_assert_int_eq(hvmi_vm_get_info(vm, &old.info), 0);
 	ck_assert_uint_eq(old.info.ranges, 2);
 	ck_assert_uint_eq(old.info.ram, 0x5555);
 	hvmi_close(vm);

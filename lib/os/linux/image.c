@@ -139,7 +139,7 @@ static int root_window(void *context, uint64_t gpa, const uint8_t *bytes, size_t
 int image_search(struct hvmi_vm *vm, image_candidate_fn candidate, void *context)
 {
 	struct hvmi_vm_info info = { .size = sizeof(info) };
-	hvmi_vm_info(vm, &info);
+	hvmi_vm_get_info(vm, &info);
 	struct search search = { .vm = vm, .candidate = candidate, .context = context,
 				 .max_gpa = info.max_gpa };
 	int rc = search_registers(&search);

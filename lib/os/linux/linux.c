@@ -214,7 +214,7 @@ static void settle_root(struct recognition *r, struct hvmi_space *space)
 
 	uint32_t vcpus = 0, agree = 0;
 	struct hvmi_vm_info info = { .size = sizeof(info) };
-	hvmi_vm_info(os->vm, &info);
+	hvmi_vm_get_info(os->vm, &info);
 	for (uint32_t i = 0; i < MIN(info.vcpus, VCPUS_CHECKED_MAX); i++) {
 		uint64_t cr3;
 		if (hvmi_vm_register(os->vm, i, HVMI_X86_CR3, &cr3))
@@ -294,7 +294,7 @@ static void settle_lists(struct recognition *r, struct hvmi_space *space)
 static int not_found(struct recognition *r, struct hvmi_error *err)
 {
 	struct hvmi_vm_info info = { .size = sizeof(info) };
-	hvmi_vm_info(r->os->vm, &info);
+	hvmi_vm_get_info(r->os->vm, &info);
 	if (info.ram == 0)
 		return hvmi_error_set(err, -ENOENT, HVMI_NO_ADDRESS,
 				      "no operating system: the machine has no RAM");

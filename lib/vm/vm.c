@@ -57,16 +57,21 @@ HVMI_API int hvmi_vm_next_data(const struct hvmi_vm *vm, uint64_t gpa, struct hv
 	return -ENOENT;
 }
 
-/* The naive contract of read() and write() is all or nothing; find out how far it goes. */
-static int transfer_unmapped(const struct hvmi_vm *vm, uint64_t gpa, void *to, const void *from,
-			     size_t len, size_t *done)
+/* Where bytes go: one of the two is NULL. */
+struct transfer {
+	uint8_t *to;
+	const uint8_t *from;
+};
+
+/* The plain contract of read() and write() is all or nothing; find out how far it goes. */
+static int transfer_copied(const struct hvmi_vm *vm, uint64_t gpa, struct transfer t, size_t len,
+			   size_t *done)
 {
 	size_t step = len;
 	while (*done < len) {
 		size_t n = MIN(step, len - *done);
-		int rc = to ? vm->backend.read(vm->machine, gpa + *done, (char *)to + *done, n) :
-			      vm->backend.write(vm->machine, gpa + *done,
-						(const char *)from + *done, n);
+		int rc = t.to ? vm->backend.read(vm->machine, gpa + *done, t.to + *done, n) :
+				vm->backend.write(vm->machine, gpa + *done, t.from + *done, n);
 		if (rc == 0) {
 			*done += n;
 			step = step == len ? len : FRAME_SIZE;
@@ -80,65 +85,57 @@ static int transfer_unmapped(const struct hvmi_vm *vm, uint64_t gpa, void *to, c
 	return 0;
 }
 
-static int read_range(const struct hvmi_vm *vm, const struct vm_range *r, uint64_t gpa, void *buf,
-		      size_t len, size_t *done)
+static int transfer_in_range(const struct hvmi_vm *vm, const struct vm_range *r, uint64_t gpa,
+			     struct transfer t, size_t len, size_t *done)
 {
-	if (!r->host)
-		return transfer_unmapped(vm, gpa, buf, NULL, len, done);
-	const uint8_t *from = r->host + (gpa - r->gpa);
-	memcpy(buf, from, len);
-	*done = guard_real(r->guard, from, len);
+	if (!r->host || t.from)
+		return transfer_copied(vm, gpa, t, len, done);
+	const uint8_t *host = r->host + (gpa - r->gpa);
+	memcpy(t.to, host, len);
+	*done = guard_real(r->guard, host, len);
 	return *done == len ? 0 : -EIO;
+}
+
+static int transfer(const struct hvmi_vm *vm, uint64_t gpa, struct transfer t, size_t len,
+		    size_t *done_ret)
+{
+	int rc = 0;
+	size_t done = 0;
+	while (done < len && !rc) {
+		uint64_t at;
+		const struct vm_range *r = NULL;
+		if (!__builtin_add_overflow(gpa, done, &at))
+			r = vm_range_of(vm, at);
+		if (!r) {
+			rc = -EFAULT;
+			break;
+		}
+		struct transfer rest = { t.to ? t.to + done : NULL, t.from ? t.from + done : NULL };
+		size_t n = MIN(len - done, r->len - (at - r->gpa)), moved = 0;
+		rc = transfer_in_range(vm, r, at, rest, n, &moved);
+		done += moved;
+	}
+	if (done_ret)
+		*done_ret = done;
+	return rc;
 }
 
 HVMI_API int hvmi_vm_read(struct hvmi_vm *vm, uint64_t gpa, void *buf, size_t len,
 			  size_t *done_ret)
 {
-	int rc = 0;
-	size_t done = 0;
-	while (done < len && !rc) {
-		uint64_t at;
-		const struct vm_range *r = NULL;
-		if (!__builtin_add_overflow(gpa, done, &at))
-			r = vm_range_of(vm, at);
-		if (!r) {
-			rc = -EFAULT;
-			break;
-		}
-		size_t n = MIN(len - done, r->len - (at - r->gpa)), moved = 0;
-		rc = read_range(vm, r, at, (char *)buf + done, n, &moved);
-		done += moved;
-	}
-	if (done_ret)
-		*done_ret = done;
-	return rc;
+	return transfer(vm, gpa, (struct transfer){ .to = buf }, len, done_ret);
 }
 
 HVMI_API int hvmi_vm_write(struct hvmi_vm *vm, uint64_t gpa, const void *buf, size_t len,
 			   size_t *done_ret)
 {
-	int rc = 0;
-	size_t done = 0;
-	if (!(vm->host.flags & HVMI_OPEN_WRITE))
-		rc = -EACCES;
-	else if (!vm->backend.write)
-		rc = -ENOTSUP;
-	while (done < len && !rc) {
-		uint64_t at;
-		const struct vm_range *r = NULL;
-		if (!__builtin_add_overflow(gpa, done, &at))
-			r = vm_range_of(vm, at);
-		if (!r) {
-			rc = -EFAULT;
-			break;
-		}
-		size_t n = MIN(len - done, r->len - (at - r->gpa)), moved = 0;
-		rc = transfer_unmapped(vm, at, NULL, (const char *)buf + done, n, &moved);
-		done += moved;
+	int rc = !(vm->host.flags & HVMI_OPEN_WRITE) ? -EACCES : !vm->backend.write ? -ENOTSUP : 0;
+	if (rc) {
+		if (done_ret)
+			*done_ret = 0;
+		return rc;
 	}
-	if (done_ret)
-		*done_ret = done;
-	return rc;
+	return transfer(vm, gpa, (struct transfer){ .from = buf }, len, done_ret);
 }
 
 HVMI_API int hvmi_vm_map(struct hvmi_vm *vm, uint64_t gpa, size_t len, const void **ret)

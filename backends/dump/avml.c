@@ -148,7 +148,7 @@ static int find_forward(const struct dump_parse *parse, struct avml *avml)
 	uint32_t budget = LAYOUT_ADDED_MAX;
 	avml->count = 0;
 	while (offset == 0 || !lime_at_end(parse, offset)) {
-		struct block block;
+		struct block block = { 0 };
 		struct frame_walk walk;
 		int rc = block_header(parse, offset, &block);
 		if (rc)

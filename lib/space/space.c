@@ -52,6 +52,23 @@ static int control_register(struct hvmi_vm *vm, uint32_t vcpu, uint32_t id, uint
 	return 0;
 }
 
+/*
+ * EFER, or what must be in it: ELF cores of QEMU do not have it. Tables above 4 GiB can only be
+ * referred to in long mode, and every 64-bit system that uses it disables execution by page.
+ */
+static int efer_of_vcpu(struct hvmi_vm *vm, uint32_t vcpu, uint64_t *ret, struct hvmi_error *err)
+{
+	uint64_t gdtr, idtr;
+	if (hvmi_vm_register(vm, vcpu, HVMI_X86_EFER, ret) == -ENOTSUP &&
+	    hvmi_vm_register(vm, vcpu, HVMI_X86_GDTR_BASE, &gdtr) == 0 &&
+	    hvmi_vm_register(vm, vcpu, HVMI_X86_IDTR_BASE, &idtr) == 0 &&
+	    gdtr > UINT32_MAX && idtr > UINT32_MAX) {
+		*ret = EFER_LMA | EFER_NXE;
+		return 0;
+	}
+	return control_register(vm, vcpu, HVMI_X86_EFER, ret, err);
+}
+
 /* 4.1.1: the four paging modes. */
 static int mode_of_vcpu(struct hvmi_vm *vm, uint32_t vcpu, struct hvmi_space_config *config,
 			struct hvmi_error *err)
@@ -67,7 +84,7 @@ static int mode_of_vcpu(struct hvmi_vm *vm, uint32_t vcpu, struct hvmi_space_con
 		config->flags = cr4 & CR4_PSE ? HVMI_SPACE_PSE : 0;
 		return 0;
 	}
-	rc = control_register(vm, vcpu, HVMI_X86_EFER, &efer, err);
+	rc = efer_of_vcpu(vm, vcpu, &efer, err);
 	if (rc)
 		return rc;
 	/* With paging on LMA equals LME; backends that read it from a dump may know only one. */

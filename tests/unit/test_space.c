@@ -172,6 +172,10 @@ START_TEST(modes_of_vcpus)
 		  HVMI_PAGING_X86_4LEVEL, HVMI_SPACE_NX },
 		{ "vcpu 0 cr0 0x80000011\nvcpu 0 cr3 0x5000\nvcpu 0 cr4 0x1020\nvcpu 0 efer 0xd01",
 		  HVMI_PAGING_X86_5LEVEL, HVMI_SPACE_NX },
+		/* An ELF core of QEMU has no EFER, but tables where only long mode reaches. */
+		{ "vcpu 0 cr0 0x80000011\nvcpu 0 cr3 0x5000\nvcpu 0 cr4 0x1020\n"
+		  "vcpu 0 gdtr.base 0xfffffe0000001000\nvcpu 0 idtr.base 0xfffffe0000000000",
+		  HVMI_PAGING_X86_5LEVEL, HVMI_SPACE_NX },
 		/* LA57 means nothing outside of IA-32e mode. */
 		{ "vcpu 0 cr0 0x80000011\nvcpu 0 cr3 0x5000\nvcpu 0 cr4 0x1020\nvcpu 0 efer 0x800",
 		  HVMI_PAGING_X86_PAE, HVMI_SPACE_NX },

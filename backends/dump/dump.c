@@ -300,8 +300,12 @@ static int dump_next_data(void *machine, uint32_t index, uint64_t gpa, struct hv
 		return -ENOENT;
 	off_t hole = lseek(dump->fd, data, SEEK_HOLE);
 	uint64_t stop = hole < 0 ? last : MIN((uint64_t)hole, last);
-	ret->gpa = gpa + ((uint64_t)data - offset);
-	ret->len = stop - (uint64_t)data;
+	/* Pages of the file are none of the guest's where headers have an odd length. */
+	uint64_t first = gpa + ((uint64_t)data - offset), behind = gpa + (stop - offset);
+	first = MAX(gpa, first / PAGE_BYTES * PAGE_BYTES);
+	if (behind % PAGE_BYTES)
+		behind += MIN(PAGE_BYTES - behind % PAGE_BYTES, end - behind);
+	*ret = (struct hvmi_range){ .gpa = first, .len = behind - first };
 	return 0;
 }
 

@@ -37,19 +37,21 @@ static int find_sections(const struct dump_parse *parse, const struct elf_header
 	int rc = elf_section(parse, header, header->names_index, &strings);
 	if (rc)
 		return rc;
+	uint64_t size = parse->input.size;
+	if (strings.offset > size || strings.len > size - strings.offset)
+		return parse_error(parse, -EBADMSG, "the names of sections should lie at offset %"
+				   PRIu64 ", but the file has only %" PRIu64 " bytes: copy it "
+				   "again, whole", strings.offset, size);
 	for (uint64_t i = 0; i < header->section_count; i++) {
 		struct elf_section section;
 		char name[16] = "";
 		rc = elf_section(parse, header, i, &section);
 		if (rc)
 			return rc;
-		if (section.name >= strings.len || strings.offset >= parse->input.size ||
-		    section.name > parse->input.size - strings.offset)
+		if (section.name >= strings.len)
 			continue;
-		uint64_t at = strings.offset + section.name;
 		size_t len = MIN(sizeof(name) - 1, strings.len - section.name);
-		len = MIN(len, parse->input.size - at);
-		if (input_read(&parse->input, at, name, len))
+		if (input_read(&parse->input, strings.offset + section.name, name, len))
 			continue;
 		for (size_t j = 0; j < SECTIONS; j++)
 			if (strcmp(name, names[j]) == 0 && !core->present[j]) {

@@ -48,7 +48,7 @@ static void report(const char *name, double ns, double baseline_ns, const char *
 		       baseline_ns / 1e6, ns / baseline_ns, baseline);
 }
 
-static void fail(const char *what, const struct hvmi_error *err)
+static _Noreturn void fail(const char *what, const struct hvmi_error *err)
 {
 	fprintf(stderr, "hvmi-bench: %s: %s\n", what, err->text);
 	exit(1);

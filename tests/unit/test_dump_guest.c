@@ -3,7 +3,7 @@
  * Images of one pause of one real guest must tell the same. HVMI_TEST_GUEST is a folder that
  * tests/guests/guest.py filled; without it there is nothing to compare.
  */
-#include <check.h>
+#include "suite.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -158,9 +158,5 @@ int main(void)
 		tcase_set_timeout(tcase, 280);
 		suite_add_tcase(suite, tcase);
 	}
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite(suite);
 }

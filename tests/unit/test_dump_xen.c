@@ -3,7 +3,7 @@
  * Cores of Xen. None of a real machine was at hand: these images follow Xen's
  * docs/misc/dump-core-format.txt and its public headers.
  */
-#include <check.h>
+#include "suite.h"
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -222,9 +222,5 @@ int main(void)
 	tcase_add_test(tcase, damaged);
 	tcase_set_timeout(tcase, 60);
 	suite_add_tcase(suite, tcase);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite(suite);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Members of objects in guest memory. */
-#include <check.h>
+#include "suite.h"
 #include <stdlib.h>
 
 #include "btf_build.h"
@@ -242,9 +242,5 @@ int main(void)
 	tcase_add_test(tests, nothing_else_is_read);
 	tcase_add_test(tests, members_are_judged);
 	suite_add_tcase(suite, tests);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return run_suite(suite);
 }

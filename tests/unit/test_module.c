@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Backends that are loaded as modules, through the public interface alone. */
-#include <check.h>
+#include "suite.h"
 #include <string.h>
 
 #include <hvmi/hvmi.h>
@@ -45,9 +45,5 @@ int main(void)
 	tcase_add_test(tcase, loads);
 	tcase_add_test(tcase, says_what_is_missing);
 	suite_add_tcase(suite, tcase);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return run_suite(suite);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <check.h>
+#include "suite.h"
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -376,9 +376,5 @@ int main(void)
 	tcase_add_test(tcase, relative_paths);
 	tcase_add_test(tcase, threads);
 	suite_add_tcase(suite, tcase);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return run_suite(suite);
 }

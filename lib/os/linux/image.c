@@ -10,13 +10,17 @@
 
 static void add_run(struct linux_image *image, const struct hvmi_mapping *mapping)
 {
-	uint64_t offset = mapping->gva - image->gva;
-	image->len = offset + mapping->len;
-	if (image->run_count == IMAGE_RUNS_MAX)
+	struct image_run run = { .offset = mapping->gva - image->gva, .len = mapping->len,
+				 .rights = mapping->rights };
+	image->len = run.offset + run.len;
+	if (image->run_count < IMAGE_RUNS_MAX) {
+		image->runs[image->run_count++] = run;
 		return;
-	image->runs[image->run_count++] = (struct image_run){ .offset = offset,
-							      .len = mapping->len,
-							      .rights = mapping->rights };
+	}
+	/* The rest as one: what has every right is searched for everything. */
+	struct image_run *last = &image->runs[IMAGE_RUNS_MAX - 1];
+	last->len = image->len - last->offset;
+	last->rights |= run.rights;
 }
 
 int image_probe(struct hvmi_vm *vm, uint64_t root, uint32_t paging, struct linux_image *ret)

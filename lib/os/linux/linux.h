@@ -19,7 +19,8 @@ struct image_run {
 	uint64_t offset, len;
 	uint32_t rights;
 };
-#define IMAGE_RUNS_MAX 64u
+/* Freed parts of an image make small runs of it: 148 have been seen. */
+#define IMAGE_RUNS_MAX 512u
 
 /* The kernel image as some page-table root maps it. */
 struct linux_image {

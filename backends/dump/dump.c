@@ -16,7 +16,7 @@
 
 struct dump {
 	int fd;
-	int ordered_fd;		/* of what flat_rearrange() made, or -1 */
+	struct dump_flat *flat;	/* of a flattened file, or NULL */
 	uint64_t size;
 	const uint8_t *mapping;	/* NULL: a decoder's, or it cannot be mapped */
 	struct dump_image image;
@@ -35,28 +35,17 @@ struct options {
 	size_t hole_count;
 };
 
-static int read_fd(int fd, uint64_t offset, void *buf, size_t len)
+static int input_file(void *context, uint64_t offset, void *buf, size_t len)
 {
+	const struct dump *dump = context;
 	for (size_t done = 0; done < len;) {
-		ssize_t n = pread(fd, (char *)buf + done, len - done, (off_t)(offset + done));
+		ssize_t n = pread(dump->fd, (char *)buf + done, len - done, (off_t)(offset + done));
 		if (n > 0)
 			done += (size_t)n;
 		else if (n == 0 || errno != EINTR)
 			return -EIO;
 	}
 	return 0;
-}
-
-static int input_file(void *context, uint64_t offset, void *buf, size_t len)
-{
-	const struct dump *dump = context;
-	return read_fd(dump->fd, offset, buf, len);
-}
-
-static int input_ordered(void *context, uint64_t offset, void *buf, size_t len)
-{
-	const struct dump *dump = context;
-	return read_fd(dump->ordered_fd, offset, buf, len);
 }
 
 static int parse_hole(const struct dump_parse *parse, const char *text, struct dump_hole *ret)
@@ -136,15 +125,14 @@ static int open_file(const char *path, const struct dump_parse *parse, struct du
 
 static int open_kdump(struct dump_parse *parse, struct dump *dump, bool flattened)
 {
-	int fd = dump->fd;
 	if (flattened) {
-		int rc = flat_rearrange(parse, &dump->ordered_fd, &parse->input.size);
+		struct dump_input ordered;
+		int rc = flat_open(parse, &dump->flat, &ordered);
 		if (rc)
 			return rc;
-		fd = dump->ordered_fd;
-		parse->input.read = input_ordered;
+		parse->input = ordered;
 	}
-	return kdump_open(parse, fd, &dump->image, &dump->decoder, &dump->decoder_state);
+	return kdump_open(parse, &dump->image, &dump->decoder, &dump->decoder_state);
 }
 
 static int read_image(struct dump_parse *parse, struct options *options, struct dump *dump)
@@ -202,11 +190,10 @@ static void dump_close(void *machine)
 	struct dump *dump = machine;
 	if (dump->decoder)
 		dump->decoder->close(dump->decoder_state);
+	flat_close(dump->flat);
 	image_deinit(&dump->image);
 	if (dump->mapping)
 		munmap((void *)dump->mapping, dump->size);
-	if (dump->ordered_fd >= 0)
-		close(dump->ordered_fd);
 	if (dump->fd >= 0)
 		close(dump->fd);
 	free(dump);
@@ -224,7 +211,7 @@ static int dump_open(const struct hvmi_target *target, const struct hvmi_backend
 	struct dump *dump = calloc(1, sizeof(*dump));
 	if (!dump)
 		return parse_error(&parse, -ENOMEM, "out of memory");
-	dump->fd = dump->ordered_fd = -1;
+	dump->fd = -1;
 	int rc = parse_options(target, &parse, &options);
 	if (!rc)
 		rc = open_file(path, &parse, dump);
@@ -270,7 +257,7 @@ static int dump_read(void *machine, uint64_t gpa, void *buf, size_t len)
 		return -EFAULT;
 	if (dump->decoder)
 		return dump->decoder->read(dump->decoder_state, piece, gpa, buf, len);
-	return read_fd(dump->fd, piece->offset + (gpa - piece->gpa), buf, len);
+	return input_file(dump, piece->offset + (gpa - piece->gpa), buf, len);
 }
 
 static int dump_map(void *machine, uint32_t index, const void **ret)

@@ -198,10 +198,14 @@ struct dump_decoder {
  */
 int avml_open(const struct dump_parse *parse, struct dump_image *image,
 	      const struct dump_decoder **decoder_ret, void **state_ret);
-/* Open a kdump-compressed image; `fd` stays the caller's, and open until close. */
-int kdump_open(const struct dump_parse *parse, int fd, struct dump_image *image,
+/* Open a kdump-compressed image. On success *state_ret is closed by its decoder. */
+int kdump_open(const struct dump_parse *parse, struct dump_image *image,
 	       const struct dump_decoder **decoder_ret, void **state_ret);
-/* Put a flattened file in order, in a nameless file; its descriptor is the caller's. */
-int flat_rearrange(const struct dump_parse *parse, int *fd_ret, uint64_t *size_ret);
+
+struct dump_flat;
+/* Read a flattened file as if it were in order: *input_ret is good until flat_close(). */
+int flat_open(const struct dump_parse *parse, struct dump_flat **ret,
+	      struct dump_input *input_ret);
+void flat_close(struct dump_flat *flat);	/* NULL is allowed */
 
 #endif

@@ -1,50 +1,40 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kdump-compressed images, which makedumpfile and QEMU write. Their headers, notes and bitmaps are
- * read here, so that hostile ones are refused; libkdumpfile finds and decompresses pages.
+ * kdump-compressed images, which makedumpfile and QEMU write: behind the headers a bitmap of the
+ * pages that are RAM, one of those that are in the dump, and for each of these a descriptor
+ * (offset, size, flags: the IMPLEMENTATION file of makedumpfile, struct page_desc).
+ *
+ * Not libkdumpfile: 0.5.1 uses freed memory whenever it closes such an image, takes no flattened
+ * ones, and serves one thread at a time; and what is in these files may come from the guest.
  */
+#include "cache.h"
 #include "kdump_header.h"
-
-#ifndef HVMI_HAVE_KDUMPFILE
-
-int kdump_open(const struct dump_parse *parse, int fd, struct dump_image *image,
-	       const struct dump_decoder **decoder_ret, void **state_ret)
-{
-	(void)fd;
-	(void)image;
-	(void)decoder_ret;
-	(void)state_ret;
-	return parse_error(parse, -ENOTSUP, "this is a kdump-compressed image, and this library "
-			   "was built without libkdumpfile: take an ELF core instead");
-}
-
-#else
+#include "unpack.h"
 
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdio.h>
 
-#include <libkdumpfile/kdumpfile.h>
-
-#include "cache.h"
-
-/* Bytes of a bitmap that are looked at together. */
+/* Bytes of a bitmap, and descriptors, that are looked at together. */
 #define WINDOW 4096u
-/* libkdumpfile keeps 24 bytes for each run of pages. */
-#define RUNS_MAX (32u << 20)
-#define CONTEXTS_KEPT 16u
+#define DESCRIPTOR_BYTES 24u
+#define DESCRIPTORS (WINDOW / DESCRIPTOR_BYTES)
+#define ZEROS_LOOKED_FOR 65536u
+/* What a compressor may make of a page at worst. */
+#define PACKED_MAX(page) (2 * (size_t)(page))
+
+struct descriptor {
+	uint64_t offset;
+	uint32_t len, flags;
+};
 
 struct kdump {
 	struct dump_input input;
 	struct kdump_header header;
-	uint64_t dumped_at;		/* the bitmap of pages that are in the file */
-	uint32_t page_bytes;
+	/* Descriptors before each window of the second bitmap. */
+	uint64_t *ranks;
+	/* Where the one page of zeros lies that all of them share; UINT64_MAX: there is none. */
+	uint64_t zeros_at;
 	struct dump_cache *cache;
-	/* A context serves one thread at a time; there are as many as are used at once. */
-	pthread_mutex_t lock;
-	kdump_ctx_t *first;
-	kdump_ctx_t *idle[CONTEXTS_KEPT];
-	size_t idle_count;
 };
 
 /* Walks the runs of set bits of a bitmap. */
@@ -67,7 +57,7 @@ static void runs_init(struct runs *runs, const struct dump_input *input, uint64_
 	runs->window_len = 0;
 }
 
-/* Moves runs->bit to the first bit of that value, in the window that it is in at the latest. */
+/* Moves runs->bit to the first bit of that value, or to the end of the window it is in. */
 static void skip(struct runs *runs, bool set)
 {
 	uint64_t end = MIN(runs->end, (runs->window_at + runs->window_len) * 8);
@@ -108,89 +98,114 @@ static int runs_next(struct runs *runs, uint64_t *first_ret, uint64_t *count_ret
 	return 0;
 }
 
-/* RAM, from the first bitmap; and a look at whether the second is sane. */
+/* RAM, from the first bitmap; descriptors, from the second. */
 static int read_bitmaps(const struct dump_parse *parse, struct kdump *kdump,
-			struct dump_image *image)
+			struct dump_image *image, uint64_t *found_ret)
 {
 	const struct kdump_header *h = &kdump->header;
-	uint64_t first, count, found = 0, bytes = kdump->page_bytes;
+	uint64_t first, count, found = 0, bytes = h->block_size;
 	struct runs runs;
 	int rc;
-	runs_init(&runs, &parse->input, h->bitmaps_at, 0, h->pages);
+	runs_init(&runs, &parse->input, h->ram_at, 0, h->pages);
 	while ((rc = runs_next(&runs, &first, &count)) == 1) {
 		/* Offsets say nothing here; they equal addresses, so that runs join. */
 		rc = parse_add(parse, image, first * bytes, count * bytes, first * bytes);
 		if (rc)
 			return rc;
 	}
-	if (!rc) {
-		runs_init(&runs, &parse->input, kdump->dumped_at, 0, h->pages);
-		while ((rc = runs_next(&runs, &first, &count)) == 1 && found < RUNS_MAX)
-			found++;
+	kdump->ranks = calloc(h->pages / (8 * WINDOW) + 1, sizeof(*kdump->ranks));
+	if (!kdump->ranks)
+		return parse_error(parse, -ENOMEM, "out of memory");
+	for (uint64_t at = 0; at < h->pages && !rc; at += 8 * WINDOW) {
+		kdump->ranks[at / (8 * WINDOW)] = found;
+		runs_init(&runs, &parse->input, h->dumped_at, MAX(at, h->first),
+			  MIN(at + 8 * WINDOW, h->end));
+		while ((rc = runs_next(&runs, &first, &count)) == 1)
+			found += count;
 	}
-	if (found == RUNS_MAX)
-		return parse_error(parse, -EOVERFLOW, "the pages in the file make more than the %u "
-				   "runs that are supported", RUNS_MAX);
 	if (rc)
 		return parse_error(parse, rc, "the bitmaps cannot be read");
 	if (!found)
 		return parse_error(parse, -EBADMSG, "this kdump holds no pages");
+	if (found > (parse->input.size - h->descriptors_at) / DESCRIPTOR_BYTES)
+		parse_warn(parse, "the file was cut short: it should have %" PRIu64 " pages, and "
+			   "lacks some of their descriptors already", found);
+	*found_ret = found;
 	return parse_settle(parse, image);
 }
 
-static int status_code(kdump_status status)
+/* The number of the page's descriptor. -EFAULT: it was not dumped. */
+static int find_descriptor(const struct kdump *kdump, uint64_t pfn, uint64_t *ret)
 {
-	switch (status) {
-	case KDUMP_OK:
-		return 0;
-	case KDUMP_ERR_NODATA:
+	const struct kdump_header *h = &kdump->header;
+	uint8_t window[WINDOW];
+	uint64_t at = pfn / (8 * WINDOW) * (8 * WINDOW), rank = kdump->ranks[pfn / (8 * WINDOW)];
+	if (pfn < h->first || pfn >= h->end)
 		return -EFAULT;
-	case KDUMP_ERR_SYSTEM:
-		return -EIO;
-	case KDUMP_ERR_NOTIMPL:
-		return -ENOTSUP;
-	case KDUMP_ERR_BUSY:
-		return -EBUSY;
-	case KDUMP_ERR_EOF:
-	case KDUMP_ERR_CORRUPT:
-	default:
-		return -EBADMSG;
+	size_t len = (pfn - at) / 8 + 1;
+	int rc = input_read(&kdump->input, h->dumped_at + at / 8, window, len);
+	if (rc)
+		return rc;
+	if (!(window[len - 1] >> pfn % 8 & 1))
+		return -EFAULT;
+	/* Pages before those that this file is about have no descriptors. */
+	uint64_t from = at < h->first ? h->first - at : 0;
+	if (from) {
+		memset(window, 0, from / 8);
+		window[from / 8] &= (uint8_t)(0xff << from % 8);
 	}
+	window[len - 1] &= (uint8_t)((1 << pfn % 8) - 1);
+	for (size_t i = 0; i < len; i++)
+		rank += (unsigned)__builtin_popcount(window[i]);
+	*ret = rank;
+	return 0;
 }
 
-static kdump_ctx_t *take_context(struct kdump *kdump)
+/* -EFAULT: the file ends before them. */
+static int read_descriptors(const struct kdump *kdump, uint64_t index, struct descriptor *ret,
+			    size_t count)
 {
-	kdump_ctx_t *context = NULL;
-	pthread_mutex_lock(&kdump->lock);
-	if (kdump->idle_count)
-		context = kdump->idle[--kdump->idle_count];
-	else
-		context = kdump_clone(kdump->first, 0);
-	pthread_mutex_unlock(&kdump->lock);
-	return context;
+	uint8_t raw[DESCRIPTORS * DESCRIPTOR_BYTES];
+	int rc = input_read(&kdump->input, kdump->header.descriptors_at + index * DESCRIPTOR_BYTES,
+			    raw, count * DESCRIPTOR_BYTES);
+	for (size_t i = 0; i < count && !rc; i++) {
+		const uint8_t *from = raw + i * DESCRIPTOR_BYTES;
+		ret[i] = (struct descriptor){ .offset = load_le64(from), .len = load_le32(from + 8),
+					      .flags = load_le32(from + 12) };
+	}
+	return rc;
 }
 
-static void give_context(struct kdump *kdump, kdump_ctx_t *context)
+static int unpack_page(const struct kdump *kdump, const struct descriptor *d, uint8_t *buf)
 {
-	pthread_mutex_lock(&kdump->lock);
-	if (kdump->idle_count < CONTEXTS_KEPT)
-		kdump->idle[kdump->idle_count++] = context;
-	else
-		kdump_free(context);
-	pthread_mutex_unlock(&kdump->lock);
+	size_t page = kdump->header.block_size;
+	uint32_t method = d->flags & KDUMP_COMPRESSED;
+	if (!method)
+		return d->len == page ? input_read(&kdump->input, d->offset, buf, page) : -EBADMSG;
+	if (d->len > PACKED_MAX(page))
+		return -EBADMSG;
+	uint8_t *packed = malloc(PACKED_MAX(page));
+	if (!packed)
+		return -ENOMEM;
+	int rc = input_read(&kdump->input, d->offset, packed, d->len);
+	if (!rc)
+		rc = unpack(method, packed, d->len, buf, page);
+	free(packed);
+	return rc;
 }
 
-/* A cache entry: page number `key`. */
+/* A cache entry: page frame `key`. */
 static int fill_page(void *context, uint64_t key, uint8_t *entry, size_t *valid_ret)
 {
-	struct kdump *kdump = context;
-	size_t len = kdump->page_bytes;
-	kdump_ctx_t *reader = take_context(kdump);
-	if (!reader)
-		return -ENOMEM;
-	int rc = status_code(kdump_read(reader, KDUMP_MACHPHYSADDR, key * len, entry, &len));
-	give_context(kdump, reader);
-	*valid_ret = kdump->page_bytes;
+	const struct kdump *kdump = context;
+	struct descriptor d;
+	uint64_t index;
+	int rc = find_descriptor(kdump, key, &index);
+	if (!rc)
+		rc = read_descriptors(kdump, index, &d, 1);
+	if (!rc)
+		rc = unpack_page(kdump, &d, entry);
+	*valid_ret = kdump->header.block_size;
 	return rc;
 }
 
@@ -198,14 +213,64 @@ static int read_pages(void *state, const struct dump_piece *piece, uint64_t gpa,
 		      size_t len)
 {
 	struct kdump *kdump = state;
+	size_t page = kdump->header.block_size;
 	(void)piece;
 	for (size_t done = 0, n; done < len; done += n) {
-		uint64_t page = (gpa + done) / kdump->page_bytes;
-		size_t offset = (gpa + done) % kdump->page_bytes;
-		n = MIN(len - done, kdump->page_bytes - offset);
-		int rc = cache_read(kdump->cache, page, offset, (char *)buf + done, n);
+		size_t offset = (gpa + done) % page;
+		n = MIN(len - done, page - offset);
+		int rc = cache_read(kdump->cache, (gpa + done) / page, offset, (char *)buf + done,
+				    n);
 		if (rc)
 			return rc;
+	}
+	return 0;
+}
+
+/* Writers share one page of zeros, and put it before all others. Without it searches are slower. */
+static void find_zeros(struct kdump *kdump, uint64_t found, uint8_t *page)
+{
+	struct descriptor d[DESCRIPTORS];
+	uint64_t first = kdump->header.descriptors_at + found * DESCRIPTOR_BYTES;
+	kdump->zeros_at = UINT64_MAX;
+	for (uint64_t at = 0, n; at < MIN(found, ZEROS_LOOKED_FOR); at += n) {
+		n = MIN(found - at, DESCRIPTORS);
+		if (read_descriptors(kdump, at, d, n))
+			return;
+		for (size_t i = 0; i < n; i++) {
+			if (d[i].offset != first)
+				continue;
+			if (unpack_page(kdump, &d[i], page))
+				return;
+			for (size_t j = 0; j < kdump->header.block_size; j++)
+				if (page[j])
+					return;
+			kdump->zeros_at = first;
+			return;
+		}
+	}
+}
+
+/* Of the pages from `first` on, leaves out those of zeros. 0: all `count` are. */
+static uint64_t skip_zeros(const struct kdump *kdump, uint64_t *first, uint64_t count)
+{
+	struct descriptor d[DESCRIPTORS];
+	uint64_t index;
+	if (kdump->zeros_at == UINT64_MAX || find_descriptor(kdump, *first, &index))
+		return count;
+	while (count) {
+		size_t n = MIN(count, DESCRIPTORS), i = 0, j;
+		if (read_descriptors(kdump, index, d, n))
+			return count;
+		while (i < n && d[i].offset == kdump->zeros_at)
+			i++;
+		*first += i;
+		if (i < n) {
+			for (j = i; j < n && d[j].offset != kdump->zeros_at; j++)
+				;
+			return j - i;
+		}
+		count -= n;
+		index += n;
 	}
 	return 0;
 }
@@ -213,28 +278,29 @@ static int read_pages(void *state, const struct dump_piece *piece, uint64_t gpa,
 static int next_data(void *state, const struct dump_piece *piece, uint64_t gpa,
 		     struct hvmi_range *ret)
 {
-	struct kdump *kdump = state;
-	uint64_t first, count, bytes = kdump->page_bytes;
+	const struct kdump *kdump = state;
+	const struct kdump_header *h = &kdump->header;
+	uint64_t first, count, bytes = h->block_size;
 	struct runs runs;
-	runs_init(&runs, &kdump->input, kdump->dumped_at, gpa / bytes,
-		  (piece->gpa + piece->len) / bytes);
-	int rc = runs_next(&runs, &first, &count);
-	if (rc != 1)
-		return rc ? rc : -ENOENT;
-	uint64_t start = MAX(gpa, first * bytes);
-	*ret = (struct hvmi_range){ .gpa = start, .len = (first + count) * bytes - start };
-	return 0;
+	int rc;
+	runs_init(&runs, &kdump->input, h->dumped_at, MAX(gpa / bytes, h->first),
+		  MIN((piece->gpa + piece->len) / bytes, h->end));
+	while ((rc = runs_next(&runs, &first, &count)) == 1) {
+		count = skip_zeros(kdump, &first, count);
+		if (!count)
+			continue;
+		uint64_t start = MAX(gpa, first * bytes);
+		*ret = (struct hvmi_range){ .gpa = start, .len = (first + count) * bytes - start };
+		return 0;
+	}
+	return rc ? rc : -ENOENT;
 }
 
 static void close_pages(void *state)
 {
 	struct kdump *kdump = state;
-	for (size_t i = 0; i < kdump->idle_count; i++)
-		kdump_free(kdump->idle[i]);
-	if (kdump->first)
-		kdump_free(kdump->first);
 	cache_destroy(kdump->cache);
-	pthread_mutex_destroy(&kdump->lock);
+	free(kdump->ranks);
 	free(kdump);
 }
 
@@ -244,32 +310,18 @@ static const struct dump_decoder decoder = {
 	.close = close_pages,
 };
 
-static int open_library(const struct dump_parse *parse, struct kdump *kdump, int fd)
-{
-	kdump->first = kdump_new();
-	if (!kdump->first)
-		return parse_error(parse, -ENOMEM, "out of memory");
-	/* A mapping that it reads itself would raise SIGBUS where a file is cut short. */
-	kdump_status status = kdump_set_number_attr(kdump->first, KDUMP_ATTR_FILE_MMAP_POLICY,
-						    KDUMP_MMAP_NEVER);
-	if (status == KDUMP_OK)
-		status = kdump_open_fd(kdump->first, fd);
-	if (status == KDUMP_OK)
-		return 0;
-	const char *reason = kdump_get_err(kdump->first);
-	return parse_error(parse, status == KDUMP_ERR_SYSTEM ? -EIO : -EBADMSG,
-			   "libkdumpfile cannot open this kdump: %s", reason ? reason : "?");
-}
-
-static int open_pages(const struct dump_parse *parse, struct kdump *kdump, int fd,
+static int open_pages(const struct dump_parse *parse, struct kdump *kdump,
 		      struct dump_image *image)
 {
 	struct kdump_header *h = &kdump->header;
 	int rc = kdump_header_parse(parse, h, &image->arch);
 	if (rc)
 		return rc;
-	kdump->page_bytes = h->block_size;
-	kdump->dumped_at = h->bitmaps_at + h->bitmaps_len / h->block_size / 2 * h->block_size;
+	const char *missing = unpack_missing(h->status);
+	if (missing)
+		return parse_error(parse, -ENOTSUP, "this kdump is compressed with %s, and this "
+				   "library was built without it: take an ELF core instead",
+				   missing);
 	if (h->split)
 		parse_warn(parse, "this is one part of a split kdump: the pages in other parts are "
 			   "absent");
@@ -281,24 +333,28 @@ static int open_pages(const struct dump_parse *parse, struct kdump *kdump, int f
 		return rc;
 	snprintf(image->format, sizeof(image->format), "kdump-compressed%s",
 		 image->notes.qemu ? " (QEMU)" : "");
-	rc = read_bitmaps(parse, kdump, image);
-	if (!rc)
-		rc = open_library(parse, kdump, fd);
+	uint64_t found;
+	rc = read_bitmaps(parse, kdump, image, &found);
 	if (rc)
 		return rc;
-	kdump->cache = cache_create(kdump->page_bytes, 64, 16, fill_page, kdump);
-	return kdump->cache ? 0 : parse_error(parse, -ENOMEM, "out of memory");
+	kdump->cache = cache_create(h->block_size, 64, 16, fill_page, kdump);
+	uint8_t *page = malloc(h->block_size);
+	if (!kdump->cache || !page)
+		rc = parse_error(parse, -ENOMEM, "out of memory");
+	else
+		find_zeros(kdump, found, page);
+	free(page);
+	return rc;
 }
 
-int kdump_open(const struct dump_parse *parse, int fd, struct dump_image *image,
+int kdump_open(const struct dump_parse *parse, struct dump_image *image,
 	       const struct dump_decoder **decoder_ret, void **state_ret)
 {
 	struct kdump *kdump = calloc(1, sizeof(*kdump));
 	if (!kdump)
 		return parse_error(parse, -ENOMEM, "out of memory");
 	kdump->input = parse->input;
-	pthread_mutex_init(&kdump->lock, NULL);
-	int rc = open_pages(parse, kdump, fd, image);
+	int rc = open_pages(parse, kdump, image);
 	if (rc) {
 		close_pages(kdump);
 		return rc;
@@ -307,5 +363,3 @@ int kdump_open(const struct dump_parse *parse, int fd, struct dump_image *image,
 	*state_ret = kdump;
 	return 0;
 }
-
-#endif

@@ -16,19 +16,21 @@
 
 /* Fields whose place depends on the width of the machine that wrote them. */
 struct places {
-	uint16_t block_size, sub_blocks, bitmap_blocks, max_mapnr;
+	uint16_t status, block_size, sub_blocks, bitmap_blocks, max_mapnr;
 	/* In the sub-header. */
-	uint16_t split, vmcoreinfo, notes, erased, max_mapnr_64;
+	uint16_t split, first, end, vmcoreinfo, notes, first_64, end_64, max_mapnr_64;
 	uint16_t len;
 };
 
 static const struct places places64 = {
-	.block_size = 428, .sub_blocks = 432, .bitmap_blocks = 436, .max_mapnr = 440,
-	.split = 12, .vmcoreinfo = 32, .notes = 48, .erased = 64, .max_mapnr_64 = 96, .len = 104,
+	.status = 424, .block_size = 428, .sub_blocks = 432, .bitmap_blocks = 436,
+	.max_mapnr = 440, .split = 12, .first = 16, .end = 24, .vmcoreinfo = 32, .notes = 48,
+	.first_64 = 80, .end_64 = 88, .max_mapnr_64 = 96, .len = 104,
 };
 static const struct places places32 = {
-	.block_size = 416, .sub_blocks = 420, .bitmap_blocks = 424, .max_mapnr = 428,
-	.split = 8, .vmcoreinfo = 20, .notes = 32, .erased = 44, .max_mapnr_64 = 72, .len = 80,
+	.status = 412, .block_size = 416, .sub_blocks = 420, .bitmap_blocks = 424,
+	.max_mapnr = 428, .split = 8, .first = 12, .end = 16, .vmcoreinfo = 20, .notes = 32,
+	.first_64 = 56, .end_64 = 64, .max_mapnr_64 = 72, .len = 80,
 };
 
 #define MACHINE_AT (12 + 4 * 65)
@@ -41,7 +43,7 @@ static bool plausible(const uint8_t *raw, const struct places *p)
 	       sub < 65536;
 }
 
-/* An area that the sub-header tells of. The length is as wide as the machine, the offset is not. */
+/* An area that the sub-header tells of. Offsets have 64 bits always. */
 static int area(const struct dump_parse *parse, const struct kdump_header *header,
 		const uint8_t *at, uint64_t most, const char *what, uint64_t *offset_ret,
 		uint64_t *len_ret)
@@ -62,11 +64,10 @@ static int sub_header(const struct dump_parse *parse, const struct places *p,
 		      struct kdump_header *header)
 {
 	uint8_t raw[104];
-	uint64_t offset, len;
 	int rc = parse_read(parse, header->block_size, raw, p->len, "the kdump sub-header");
 	if (rc)
 		return rc;
-	/* Fields came with versions, but before they were zeros of the block's rest. */
+	/* Fields came with versions; before, they were zeros of the block's rest. */
 	header->split = header->version >= 2 && load_le32(raw + p->split);
 	if (header->version >= 3)
 		rc = area(parse, header, raw + p->vmcoreinfo, DUMP_VMCOREINFO_MAX, "VMCOREINFO",
@@ -74,12 +75,43 @@ static int sub_header(const struct dump_parse *parse, const struct places *p,
 	if (!rc && header->version >= 4)
 		rc = area(parse, header, raw + p->notes, NOTES_MAX, "the notes",
 			  &header->notes_at, &header->notes_len);
-	if (!rc && header->version >= 5)
-		rc = area(parse, header, raw + p->erased, NOTES_MAX, "the list of what was erased",
-			  &offset, &len);
-	if (!rc && header->version >= 6)
+	if (rc)
+		return rc;
+	if (header->version >= 6)
 		header->pages = load_le64(raw + p->max_mapnr_64);
-	return rc;
+	header->end = header->pages;
+	if (!header->split)
+		return 0;
+	if (header->version >= 6) {
+		header->first = load_le64(raw + p->first_64);
+		header->end = load_le64(raw + p->end_64);
+	} else {
+		header->first = header->wide ? load_le64(raw + p->first) : load_le32(raw + p->first);
+		header->end = header->wide ? load_le64(raw + p->end) : load_le32(raw + p->end);
+	}
+	header->end = MIN(header->end, header->pages);
+	return 0;
+}
+
+static int bitmaps(const struct dump_parse *parse, uint32_t sub_blocks, uint32_t bitmap_blocks,
+		   struct kdump_header *header)
+{
+	uint64_t at = (1 + (uint64_t)sub_blocks) * header->block_size;
+	uint64_t len = (uint64_t)bitmap_blocks * header->block_size;
+	if (len > BITMAPS_MAX)
+		return parse_error(parse, -EOVERFLOW, "bitmaps of %" PRIu64 " bytes are larger "
+				   "than is supported", len);
+	if (at > parse->input.size || len > parse->input.size - at)
+		return parse_error(parse, -EBADMSG, "the file was cut short in its bitmaps");
+	/* Two bitmaps, one after the other. */
+	uint64_t each = bitmap_blocks / 2 * (uint64_t)header->block_size;
+	if (header->pages == 0 || header->pages > each * 8)
+		return parse_error(parse, -EBADMSG, "bitmaps of %" PRIu64 " bytes cannot tell of "
+				   "%" PRIu64 " pages: the file is damaged", len, header->pages);
+	header->ram_at = at;
+	header->dumped_at = at + each;
+	header->descriptors_at = at + len;
+	return 0;
 }
 
 static uint32_t machine_arch(const uint8_t *raw)
@@ -107,24 +139,15 @@ int kdump_header_parse(const struct dump_parse *parse, struct kdump_header *ret,
 	if (!plausible(raw, p) || header.version == 0 || header.version > VERSION_MAX)
 		return parse_error(parse, -EBADMSG, "the kdump header makes no sense: the file is "
 				   "damaged, or of a big-endian machine");
+	header.status = load_le32(raw + p->status);
 	header.block_size = load_le32(raw + p->block_size);
 	header.pages = load_le32(raw + p->max_mapnr);
 	rc = sub_header(parse, p, &header);
+	if (!rc)
+		rc = bitmaps(parse, load_le32(raw + p->sub_blocks),
+			     load_le32(raw + p->bitmap_blocks), &header);
 	if (rc)
 		return rc;
-	header.bitmaps_at = (1 + (uint64_t)load_le32(raw + p->sub_blocks)) * header.block_size;
-	header.bitmaps_len = (uint64_t)load_le32(raw + p->bitmap_blocks) * header.block_size;
-	if (header.bitmaps_len > BITMAPS_MAX)
-		return parse_error(parse, -EOVERFLOW, "bitmaps of %" PRIu64 " bytes are larger "
-				   "than is supported", header.bitmaps_len);
-	if (header.bitmaps_at > parse->input.size ||
-	    header.bitmaps_len > parse->input.size - header.bitmaps_at)
-		return parse_error(parse, -EBADMSG, "the file was cut short in its bitmaps");
-	/* Two bitmaps, one after the other. */
-	if (header.pages == 0 || header.pages > header.bitmaps_len / 2 * 8)
-		return parse_error(parse, -EBADMSG, "bitmaps of %" PRIu64 " bytes cannot tell of "
-				   "%" PRIu64 " pages: the file is damaged", header.bitmaps_len,
-				   header.pages);
 	*ret = header;
 	*arch_ret = machine_arch(raw);
 	return 0;

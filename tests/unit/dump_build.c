@@ -11,6 +11,12 @@
 #ifdef HVMI_HAVE_SNAPPY
 #include <snappy-c.h>
 #endif
+#ifdef HVMI_HAVE_ZLIB
+#include <zlib.h>
+#endif
+#ifdef HVMI_HAVE_ZSTD
+#include <zstd.h>
+#endif
 
 void blob_put(struct blob *blob, const void *bytes, size_t len)
 {
@@ -297,7 +303,6 @@ static void put_kdump_headers(struct blob *blob, const struct kdump *kdump)
 	blob_zeros(blob, 2 * PAGE - 12);
 	memcpy(blob->bytes + 12, "Linux", 5);
 	memcpy(blob->bytes + 12 + 4 * 65, kdump->narrow ? "i686" : "x86_64", 4 + 2 * !kdump->narrow);
-	blob_set(blob, fields - 4, 1, 4);
 	blob_set(blob, fields, PAGE, 4);
 	blob_set(blob, fields + 4, 3, 4);	/* the sub-header's block and what follows */
 	blob_set(blob, fields + 8, 2 * bitmap, 4);
@@ -320,6 +325,61 @@ static void put_kdump_headers(struct blob *blob, const struct kdump *kdump)
 	blob_zeros(blob, 4 * PAGE - blob->len);
 }
 
+/* Nothing but literals, or one byte and a copy of it: LZO1X as lzo.rst of Linux has it. */
+static size_t pack_lzo(const uint8_t *page, uint8_t *packed)
+{
+	uint8_t *to = packed;
+	bool constant = memcmp(page, page + 1, PAGE - 1) == 0;
+	if (constant) {
+		*to++ = 17 + 5;
+		memcpy(to, page, 5);
+		to += 5;
+		*to++ = 32;		/* 2 + 31 + 15 * 255 + 233 = 4096 - 5 */
+	} else {
+		*to++ = 0;		/* 3 + 15 + 15 * 255 + 253 = 4096 */
+	}
+	memset(to, 0, 15);
+	to += 15;
+	*to++ = constant ? 233 : 253;
+	memcpy(to, constant ? (const uint8_t *)"\0\0" : page, constant ? 2 : PAGE);
+	to += constant ? 2 : PAGE;
+	memcpy(to, "\x11\0\0", 3);
+	return (size_t)(to + 3 - packed);
+}
+
+/* Of those methods that are here, one that depends on the page. Returns its flag. */
+static uint32_t pack_page(uint64_t pfn, const uint8_t *page, uint8_t *packed, size_t *len_ret)
+{
+	switch (pfn % 5) {
+	case 1:
+		*len_ret = pack_lzo(page, packed);
+		return 2;
+#ifdef HVMI_HAVE_SNAPPY
+	case 2:
+		*len_ret = pack(page, PAGE, packed, 2 * PAGE);
+		return 4;
+#endif
+#ifdef HVMI_HAVE_ZLIB
+	case 3: {
+		uLongf len = 2 * PAGE;
+		ck_assert_int_eq(compress(packed, &len, page, PAGE), Z_OK);
+		*len_ret = len;
+		return 1;
+	}
+#endif
+#ifdef HVMI_HAVE_ZSTD
+	case 4:
+		*len_ret = ZSTD_compress(packed, 2 * PAGE, page, PAGE, 1);
+		ck_assert_int_eq(ZSTD_isError(*len_ret), 0);
+		return 0x20;
+#endif
+	default:
+		memcpy(packed, page, PAGE);
+		*len_ret = PAGE;
+		return 0;
+	}
+}
+
 void put_kdump(struct blob *blob, const struct kdump *kdump)
 {
 	put_kdump_headers(blob, kdump);
@@ -330,20 +390,28 @@ void put_kdump(struct blob *blob, const struct kdump *kdump)
 		dumped += kdump->dumped(pfn);
 	size_t descriptor = blob->len;
 	blob_zeros(blob, dumped * 24);
+	size_t zeros = blob->len;
+	if (kdump->zeros)
+		blob_zeros(blob, PAGE);
 	for (uint64_t pfn = 0; pfn < kdump->frames; pfn++) {
 		uint8_t plain[PAGE], packed[2 * PAGE];
-		size_t len = PAGE;
+		size_t len = PAGE, at = blob->len;
+		uint32_t flags = 0;
 		if (!kdump->dumped(pfn))
 			continue;
 		for (size_t i = 0; i < PAGE; i++)
 			plain[i] = memory_at(pfn * PAGE + i);
-		bool compress = kdump->snappy && pfn % 2;
-		if (compress)
-			len = pack(plain, PAGE, packed, sizeof(packed));
-		blob_set(blob, descriptor, blob->len, 8);
+		if (kdump->zeros && pfn % 16 == 0) {
+			at = zeros;
+		} else if (kdump->compressed) {
+			flags = pack_page(pfn, plain, packed, &len);
+			blob_put(blob, packed, len);
+		} else {
+			blob_put(blob, plain, len);
+		}
+		blob_set(blob, descriptor, at, 8);
 		blob_set(blob, descriptor + 8, len, 4);
-		blob_set(blob, descriptor + 12, compress ? 4 : 0, 4);
-		blob_put(blob, compress ? packed : plain, len);
+		blob_set(blob, descriptor + 12, flags, 4);
 		descriptor += 24;
 	}
 }
@@ -353,6 +421,13 @@ static void put_be64(struct blob *blob, uint64_t value)
 	blob_number(blob, __builtin_bswap64(value), 8);
 }
 
+static void put_record(struct blob *blob, const struct blob *ordered, size_t at, size_t len)
+{
+	put_be64(blob, at);
+	put_be64(blob, len);
+	blob_put(blob, ordered->bytes + at, len);
+}
+
 void put_flat(struct blob *blob, const struct blob *ordered)
 {
 	size_t step = 3000, count = (ordered->len + step - 1) / step;
@@ -360,14 +435,17 @@ void put_flat(struct blob *blob, const struct blob *ordered)
 	put_be64(blob, 1);
 	put_be64(blob, 1);
 	blob_align(blob, PAGE);
-	for (size_t i = 0; i < count; i++) {
-		/* The last first: writers go back to what they left out. */
-		size_t at = (count - 1 - i) * step;
-		size_t len = ordered->len - at < step ? ordered->len - at : step;
-		put_be64(blob, at);
-		put_be64(blob, len);
-		blob_put(blob, ordered->bytes + at, len);
-	}
+	/* Something else at first, over the bounds of records: what comes later holds. */
+	put_be64(blob, 2000);
+	put_be64(blob, 9000);
+	blob_memory(blob, 0, 9000);
+	/* The last first: writers go back to what they left out. */
+	for (size_t i = count; i-- > 0;)
+		put_record(blob, ordered, i * step,
+			   ordered->len - i * step < step ? ordered->len - i * step : step);
+	/* And once more in the midst of others. */
+	put_record(blob, ordered, 100, 10);
+	put_record(blob, ordered, 5900, 200);
 	put_be64(blob, UINT64_MAX);
 	put_be64(blob, UINT64_MAX);
 }

@@ -82,7 +82,8 @@ struct kdump {
 	bool (*dumped)(uint64_t pfn);
 	const struct blob *notes;
 	const char *vmcoreinfo;
-	bool snappy;		/* every other page is compressed */
+	bool compressed;	/* in every way that there is, page by page */
+	bool zeros;		/* those of frames that are multiples of 16, in one place */
 };
 void put_kdump(struct blob *blob, const struct kdump *kdump);
 /* The same, flattened: records in an odd order. */

@@ -206,11 +206,7 @@ START_TEST(raw_options_of_others)
 	put_lime(&blob, 0x1000, PAGE);
 	image_refused(&blob, ",base=0x1000", -EINVAL, "are for raw images");
 	image_refused(&blob, ",hole=0x1000+0x1000", -EINVAL, "are for raw images");
-#ifdef HVMI_HAVE_KDUMPFILE
 	image_refused(&blob, ",format=kdump", -EBADMSG, "no kdump");
-#else
-	image_refused(&blob, ",format=kdump", -ENOTSUP, "without libkdumpfile");
-#endif
 	image_refused(&blob, ",format=elf", -EBADMSG, "no ELF");
 	/* A guest can write any header to its address 0; then raw has to be forced. */
 	struct hvmi_vm *vm = image_open(&blob, ",format=raw,base=0x1000");

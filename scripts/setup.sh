@@ -12,9 +12,8 @@ case ${1:-} in
 	;;
 esac
 
-# libkdumpfile's pkg-config file asks for three libraries that its package does not depend on.
-packages='gcc g++ libc6-dev cmake ninja-build pkg-config libkdumpfile-dev zlib1g-dev liblzo2-dev
-	libzstd-dev libsnappy-dev libjansson-dev
+packages='gcc g++ libc6-dev cmake ninja-build pkg-config zlib1g-dev libzstd-dev libsnappy-dev
+	libjansson-dev
 	qemu-system-x86 busybox-static cpio python3 xz-utils zstd libc6-dev-i386'
 if [ "${1:-}" = --tests ]; then
 	packages="$packages clang libclang-rt-dev check mandoc binutils"

@@ -220,14 +220,14 @@ START_TEST(refused)
 END_TEST
 
 /* What cannot be decompressed is refused at once. */
-START_TEST(methods)
+START_TEST(unpackable)
 {
-	static const uint32_t methods[] = { 1, 2, 4, 0x20 };
+	static const uint32_t each[] = { 1, 2, 4, 0x20 };
 	struct blob blob = { 0 };
 	put_kdump(&blob, &(struct kdump){ .frames = FRAMES, .ram = ram, .dumped = dumped });
 	for (int i = 0; i < 4; i++) {
-		blob_set(&blob, 424, methods[i], 4);
-		const char *missing = unpack_missing(methods[i]);
+		blob_set(&blob, 424, each[i], 4);
+		const char *missing = unpack_missing(each[i]);
 		if (missing)
 			image_refused(&blob, "", -ENOTSUP, missing);
 		else
@@ -503,7 +503,7 @@ int main(void)
 	tcase_add_test(tcase, cut);
 	tcase_add_test(tcase, bad_pages);
 	tcase_add_test(tcase, lzo);
-	tcase_add_test(tcase, methods);
+	tcase_add_test(tcase, unpackable);
 	tcase_set_timeout(tcase, 120);
 	suite_add_tcase(suite, tcase);
 	return run_suite(suite);

@@ -14,11 +14,11 @@ static int check_holes(const struct dump_parse *parse, const struct dump_hole *h
 {
 	for (size_t i = 0; i < count; i++) {
 		const struct dump_hole *hole = &holes[i];
-		if (hole->start % PAGE_BYTES || hole->len % PAGE_BYTES || hole->len == 0 ||
-		    hole->start > UINT64_MAX - hole->len)
+		/* No whole pages: firmware takes the last KiB below 640 KiB, and LiME leaves it out. */
+		if (hole->len == 0 || hole->start > UINT64_MAX - hole->len)
 			return parse_error(parse, -EINVAL, "hole=0x%" PRIx64 "+0x%" PRIx64
-					   " is not a range of whole pages of 4096 bytes",
-					   hole->start, hole->len);
+					   " is empty or reaches behind the end of the address "
+					   "space", hole->start, hole->len);
 		if (i && hole->start - holes[i - 1].start < holes[i - 1].len)
 			return parse_error(parse, -EINVAL, "the holes at 0x%" PRIx64
 					   " and 0x%" PRIx64 " overlap", holes[i - 1].start,
@@ -62,9 +62,10 @@ int raw_parse(const struct dump_parse *parse, uint64_t base, struct dump_hole *h
 	rc = parse_add(parse, image, gpa, size - done, done);
 	if (rc)
 		return rc;
-	if (size % PAGE_BYTES)
-		parse_warn(parse, "%" PRIu64 " bytes are no whole number of pages: the last page "
-			   "has only %" PRIu64 " bytes; was the file cut short?", size,
-			   size % PAGE_BYTES);
+	uint64_t end = gpa + (size - done);
+	if (end % PAGE_BYTES)
+		parse_warn(parse, "memory ends at 0x%" PRIx64 ", where the last page has only "
+			   "%" PRIu64 " bytes; was the file cut short, or is a hole missing?", end,
+			   end % PAGE_BYTES);
 	return parse_settle(parse, image);
 }

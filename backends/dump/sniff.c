@@ -41,6 +41,8 @@ static const struct {
 	{ 0, MAGIC("\x89LZO\0\r\n\x1a\n"), -ENOTSUP, "compressed with lzop", UNPACK " (lzop -d)" },
 	{ 0, MAGIC("BZh91AY&SY"), -ENOTSUP, "compressed with bzip2", UNPACK " (bunzip2)" },
 	{ 0, MAGIC("\xff\x06\0\0sNaPpY"), -ENOTSUP, "compressed with snappy", UNPACK },
+	/* The header of zlib with a window of 2 KiB, which LiME's compress=1 makes. */
+	{ 0, MAGIC("\x38\x8d"), -ENOTSUP, "compressed with zlib", UNPACK " (unpigz)" },
 	{ 0, MAGIC("PK\3\4"), -ENOTSUP, "a ZIP archive", UNPACK " (unzip)" },
 	{ 0, MAGIC("7z\xbc\xaf\x27\x1c"), -ENOTSUP, "a 7-Zip archive", UNPACK " (7z x)" },
 	{ 257, MAGIC("ustar"), -ENOTSUP, "a tar archive", UNPACK " (tar xf)" },

@@ -93,6 +93,26 @@ START_TEST(base_and_holes)
 }
 END_TEST
 
+/* LiME's format=raw of a PC: what firmware told of, one after the other. */
+START_TEST(holes_of_bytes)
+{
+	const uint64_t low = 0x9ec00, high = 0x3000;
+	struct blob blob = raw_image(low + high);
+	struct hvmi_vm *vm = image_open(&blob, ",base=0x1000,hole=0x9fc00+0x60400");
+	ck_assert_ptr_null(strstr(log_text, "cut short"));
+	check_range(vm, 0, 0x1000, low);
+	check_range(vm, 1, 1 << 20, high);
+	check_moved(vm, 0x1000, 0, low);
+	check_moved(vm, 1 << 20, low, high);
+	check_absent(vm, 0x9fc00, 0x400);
+	hvmi_close(vm);
+	vm = image_open(&blob, "");
+	ck_assert_ptr_nonnull(strstr(log_text, "only 3072 bytes"));
+	hvmi_close(vm);
+	blob_free(&blob);
+}
+END_TEST
+
 START_TEST(holes_that_touch)
 {
 	struct blob blob = raw_image(4 * PAGE);
@@ -180,10 +200,8 @@ START_TEST(bad_options)
 		{ ",hole=", "START+LENGTH" },
 		{ ",hole=x+0x1000", "are numbers" },
 		{ ",hole=0x1000+", "are numbers" },
-		{ ",hole=0x1000+0x10", "whole pages" },
-		{ ",hole=0x1010+0x1000", "whole pages" },
-		{ ",hole=0x1000+0", "whole pages" },
-		{ ",hole=0xfffffffffffff000+0x2000", "whole pages" },
+		{ ",hole=0x1000+0", "is empty" },
+		{ ",hole=0xfffffffffffff000+0x2000", "address space" },
 		{ ",hole=0x1000+0x2000,hole=0x2000+0x1000", "overlap" },
 		{ ",hole=0x1000+0x1000,hole=0x1000+0x1000", "overlap" },
 	};
@@ -233,6 +251,7 @@ START_TEST(foreign)
 		const char *text;
 	} cases[] = {
 		{ "\x1f\x8b\x08\0", 4, -ENOTSUP, "gunzip" },
+		{ "\x38\x8d\xec\xd5", 4, -ENOTSUP, "zlib" },
 		{ "\xfd" "7zXZ\0", 6, -ENOTSUP, "unxz" },
 		{ "\x28\xb5\x2f\xfd", 4, -ENOTSUP, "unzstd" },
 		{ "PK\3\4", 4, -ENOTSUP, "unzip" },
@@ -381,6 +400,7 @@ int main(void)
 	TCase *tcase = tcase_create("dump");
 	tcase_add_test(tcase, raw);
 	tcase_add_test(tcase, base_and_holes);
+	tcase_add_test(tcase, holes_of_bytes);
 	tcase_add_test(tcase, holes_that_touch);
 	tcase_add_test(tcase, sparse_q35);
 	tcase_add_test(tcase, partial_page);

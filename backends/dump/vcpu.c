@@ -177,6 +177,8 @@ static const struct place xen64[] = {
 	{ HVMI_X86_DR3, 5072, 8 }, { HVMI_X86_DR6, 5096, 8 }, { HVMI_X86_DR7, 5104, 8 },
 	{ HVMI_X86_FS_BASE, 5144, 8 },
 };
+#define XEN64_FLAGS 512
+#define XEN_IN_KERNEL 4u
 #define XEN64_CR3 5008
 #define XEN64_GS_BASE_KERNEL 5152
 #define XEN64_GS_BASE_USER 5160
@@ -206,8 +208,9 @@ void vcpu_from_xen(struct dump_vcpu *vcpu, const uint8_t *context, bool wide, bo
 		vcpu_set(vcpu, HVMI_X86_CR3, wide ? load_le64(context + XEN64_CR3) :
 						    load_le32(context + XEN32_CR3));
 	if (wide) {
-		/* What GS is now, and what SWAPGS would make it. */
-		bool kernel = (vcpu->value[HVMI_X86_CS_SELECTOR] & 3) == 0;
+		/* What GS is now, and what SWAPGS would make it. A PV guest's kernel is in ring 3. */
+		bool kernel = hvm ? (vcpu->value[HVMI_X86_CS_SELECTOR] & 3) == 0 :
+				    load_le64(context + XEN64_FLAGS) & XEN_IN_KERNEL;
 		uint64_t first = load_le64(context + XEN64_GS_BASE_KERNEL);
 		uint64_t second = load_le64(context + XEN64_GS_BASE_USER);
 		vcpu_set(vcpu, HVMI_X86_GS_BASE, kernel ? first : second);

@@ -308,11 +308,19 @@ static int not_found(struct recognition *r, struct hvmi_error *err)
 				      "no operating system was recognised: %u kernel images are "
 				      "mapped, none with Linux's symbol table (CONFIG_KALLSYMS)",
 				      r->images);
+	if (strstr(info.format, "Xen PV"))
+		return hvmi_error_set(err, -ENOENT, HVMI_NO_ADDRESS,
+				      "no operating system was recognised: this is a PV guest of Xen, "
+				      "whose page tables hold machine addresses; they are not "
+				      "supported, PVH and HVM guests are");
+	bool raw = strcmp(info.format, "raw") == 0;
 	return hvmi_error_set(err, -ENOENT, HVMI_NO_ADDRESS,
 			      "no operating system was recognised: %" PRIu64 " MiB of RAM hold no "
-			      "page tables of an x86-64 Linux; is the image complete, and, if it is "
-			      "raw, does it start at guest-physical 0 (else give base=) and continue "
-			      "behind the hole below 4 GiB (else give hole=)?", info.ram >> 20);
+			      "page tables of an x86-64 Linux; is the image complete%s?",
+			      info.ram >> 20,
+			      raw ? ", does it start at guest-physical 0 (else give base=) and "
+				    "continue behind its holes, such as the one below 4 GiB (else "
+				    "give hole=)" : "");
 }
 
 static int linux_attach(struct hvmi_os *os, struct hvmi_error *err)

@@ -262,11 +262,11 @@ int linux_task_strings(struct hvmi_os *os, const struct hvmi_task *task, int whi
 		 * The NUL at the end was overwritten: the process wrote a longer title over the
 		 * environment (setproctitle). /proc shows it up to its NUL, one page at most.
 		 */
-		size_t len = 0, room = MIN(size, FRAME_SIZE);
-		rc = hvmi_space_read(space, start, buf, MIN(room, bounds[3] - start), &len);
-		const char *nul = memchr(buf, 0, len);
+		size_t len = 0, want = MIN(bounds[3] - start, (uint64_t)FRAME_SIZE);
+		rc = read_strings(space, start, start + want, buf, size, &len);
+		const char *nul = len ? memchr(buf, 0, len) : NULL;
 		*len_ret = nul ? (size_t)(nul - buf) + 1 : len;
-		rc = nul || len == FRAME_SIZE ? 0 : rc;
+		rc = nul ? 0 : rc;
 	} else if (start < end) {
 		rc = read_strings(space, start, end, buf, size, len_ret);
 	}

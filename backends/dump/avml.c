@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * AVML's compressed images: blocks of a LiME header with AVML's magic number and version 2, a stream
- * in snappy's framing format, and the stream's length in 8 bytes (src/image.rs and src/io/snappy.rs
+ * AVML's compressed images: blocks of a LiME header with AVML's magic number and version 2, a
+ * stream in snappy's framing format, and the stream's length in 8 bytes (src/image.rs and src/io/snappy.rs
  * of microsoft/avml). Blocks of zeros are left out by newer versions.
  *
  * All blocks one after the other, decompressed, are called the stream here; a block is cut in

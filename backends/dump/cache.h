@@ -22,7 +22,7 @@ struct dump_cache *cache_create(size_t entry_bytes, size_t sets, size_t ways, du
 				void *context);
 void cache_destroy(struct dump_cache *cache);
 
-/* Copies [offset, offset + len) of an entry. -EFAULT: not all of it is there; or what fill() says. */
+/* Copies [offset, offset + len) of an entry. -EFAULT: not all is there; or what fill() says. */
 int cache_read(struct dump_cache *cache, uint64_t key, size_t offset, void *buf, size_t len);
 
 #endif

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "dump_build.h"
+#include "snappy_frame.h"
 
 START_TEST(lime)
 {
@@ -99,6 +100,22 @@ START_TEST(lime_odd)
 	vm = image_open(&blob, "");
 	hvmi_close(vm);
 	blob_free(&blob);
+}
+END_TEST
+
+/* The check value of CRC-32C, and 32 bytes of RFC 3720, appendix B.4. */
+START_TEST(checksum)
+{
+	struct crc32c_tables tables;
+	uint8_t bytes[32];
+	crc32c_init(&tables);
+	ck_assert_uint_eq(crc32c(&tables, "123456789", 9), 0xe3069283);
+	ck_assert_uint_eq(crc32c(&tables, bytes, 0), 0);
+	memset(bytes, 0xff, sizeof(bytes));
+	ck_assert_uint_eq(crc32c(&tables, bytes, 32), 0x62a8ab43);
+	for (int i = 0; i < 32; i++)
+		bytes[i] = (uint8_t)i;
+	ck_assert_uint_eq(crc32c(&tables, bytes, 32), 0x46dd794e);
 }
 END_TEST
 
@@ -301,6 +318,7 @@ int main(void)
 	tcase_add_test(tcase, lime);
 	tcase_add_test(tcase, lime_cut);
 	tcase_add_test(tcase, lime_odd);
+	tcase_add_test(tcase, checksum);
 #ifdef HVMI_HAVE_SNAPPY
 	tcase_add_test(tcase, avml);
 	tcase_add_test(tcase, avml_cut);

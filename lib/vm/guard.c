@@ -8,6 +8,7 @@
 
 /* Nodes are reused, never freed: the handler may look at any of them at any time. */
 static _Atomic(struct guard *) guards;
+static struct guard *free_guards;
 static pthread_mutex_t guards_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct sigaction previous;
 static uintptr_t page_mask;
@@ -84,10 +85,10 @@ struct guard *guard_add(const void *base, size_t len)
 	struct guard *g = NULL;
 	if (!install_handler())
 		goto out;
-	for (g = atomic_load(&guards); g; g = g->next)
-		if (!atomic_load(&g->base))
-			break;
-	if (!g) {
+	g = free_guards;
+	if (g) {
+		free_guards = g->next_free;
+	} else {
 		g = calloc(1, sizeof(*g));
 		if (!g)
 			goto out;
@@ -108,5 +109,7 @@ void guard_remove(struct guard *guard)
 		return;
 	pthread_mutex_lock(&guards_lock);
 	atomic_store(&guard->base, 0);
+	guard->next_free = free_guards;
+	free_guards = guard;
 	pthread_mutex_unlock(&guards_lock);
 }

@@ -16,10 +16,10 @@ struct guard {
 	_Atomic(uintptr_t) base;	/* 0: not in use */
 	_Atomic(uintptr_t) end;
 	_Atomic(uintptr_t) lost_from;	/* UINTPTR_MAX: nothing is lost */
-	struct guard *next;
+	struct guard *next, *next_free;
 };
 
-/* Guard [base, base + len), page-aligned at its start. NULL: out of memory. */
+/* Guard [base, base + len). NULL: out of memory. */
 struct guard *guard_add(const void *base, size_t len);
 /* Before the area is unmapped. NULL is allowed. */
 void guard_remove(struct guard *guard);

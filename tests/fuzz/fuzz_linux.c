@@ -8,6 +8,10 @@
 #include "memory_vm.h"
 #include "os/linux/linux.h"
 
+/* How much of a list is looked at: each is bounded, their product is not small. */
+#define TASKS 16
+#define REGIONS 64
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Two members lie behind a pointer, as in real kernels; the others follow each other. */
@@ -38,14 +42,14 @@ static void walk_tasks(struct hvmi_os *os, uint32_t flags)
 	struct hvmi_task task = { .size = sizeof(task) };
 	char strings[64];
 	size_t len;
-	for (int i = 0; i < 1000 && hvmi_task_next(iter, &task, NULL) == 1; i++) {
+	for (int i = 0; i < TASKS && hvmi_task_next(iter, &task, NULL) == 1; i++) {
 		hvmi_task_arguments(os, &task, strings, sizeof(strings), &len, NULL);
 		hvmi_task_environment(os, &task, strings, sizeof(strings), &len, NULL);
 		struct hvmi_region_iter *regions;
 		if (hvmi_region_iter_create(os, &task, &regions, NULL))
 			continue;
 		struct hvmi_region region = { .size = sizeof(region) };
-		for (int k = 0; k < 1000 && hvmi_region_next(regions, &region, NULL) == 1; k++)
+		for (int k = 0; k < REGIONS && hvmi_region_next(regions, &region, NULL) == 1; k++)
 			if (region.start >= region.end || !region.path)
 				abort();
 		hvmi_region_iter_destroy(regions);
@@ -80,7 +84,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct hvmi_module_iter *iter;
 	if (hvmi_module_iter_create(os, &iter, NULL) == 0) {
 		struct hvmi_module module = { .size = sizeof(module) };
-		for (int i = 0; i < 1000 && hvmi_module_next(iter, &module, NULL) == 1; i++)
+		for (int i = 0; i < TASKS && hvmi_module_next(iter, &module, NULL) == 1; i++)
 			;
 		hvmi_module_iter_destroy(iter);
 	}

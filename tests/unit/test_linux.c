@@ -155,6 +155,13 @@ START_TEST(lists)
 	put(at[0], 0);
 	ck_assert_int_eq(walk_list(space, 100, &count), -EBADMSG);
 	ck_assert_uint_eq(count, 1);
+	/* Broken at an entry whose address is 0. */
+	put(at[0], 0);
+	put(8, at[0]);
+	put(0, 0xffff0000);
+	put(at[0] + 8, at[4]);
+	ck_assert_int_eq(walk_list(space, 100, &count), -EBADMSG);
+	ck_assert_uint_eq(count, 2);
 	/* A list of its head alone. */
 	put(at[0], at[0]);
 	put(at[0] + 8, at[0]);
@@ -232,6 +239,17 @@ START_TEST(trees)
 	ck_assert_int_eq(walk_tree(&os, space, RANGE(0x1000), &sum), -EBADMSG);
 	put(SLOT(0x1000, 1), 0x3000 | 9 << 3 | 4);
 	ck_assert_int_eq(walk_tree(&os, space, RANGE(0x1000), &sum), -EBADMSG);
+	/* Leaves and children of nothing: many of them would show nothing for long. */
+	put(SLOT(0x1000, 1), LEAF(0x3000));
+	put(SLOT(0x3000, 0), 0);
+	ck_assert_int_eq(walk_tree(&os, space, RANGE(0x1000), &sum), -EBADMSG);
+	ck_assert_uint_eq(sum, 12);
+	put(SLOT(0x3000, 0), 0x30);
+	put(SLOT(0x1000, 0), RANGE(0x4000));
+	put(SLOT(0x4000, 0), 0);
+	ck_assert_int_eq(walk_tree(&os, space, RANGE(0x1000), &sum), -EBADMSG);
+	/* A root may be empty. */
+	ck_assert_int_eq(walk_tree(&os, space, LEAF(0x4000) | 2, &sum), 0);
 	/* A tree that holds itself ends at its depth. */
 	put(SLOT(0x1000, 0), RANGE(0x1000));
 	put(PIVOT(0x1000, 0), UINT64_MAX);

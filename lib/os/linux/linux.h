@@ -118,10 +118,10 @@ int linux_find_init_task(const struct hvmi_os *os, struct hvmi_space *space, uin
 struct list_walk {
 	struct hvmi_space *space;
 	uint64_t head, at;
-	uint64_t damaged;	/* the link behind which the list is broken, 0: none yet */
+	uint64_t damaged;	/* the link behind which the list is broken, once it is */
 	struct hvmi_error damage;
 	uint32_t left;		/* steps that it may still take */
-	bool done;
+	bool broken, done;
 };
 /* `bound`: most entries that are believed. */
 void list_begin(struct list_walk *walk, struct hvmi_space *space, uint64_t head, uint32_t bound);

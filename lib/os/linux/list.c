@@ -33,10 +33,10 @@ static int step(const struct list_walk *walk, uint64_t way, uint64_t *ret, const
 
 int list_next(struct list_walk *walk, uint64_t *link_ret, const char *what, struct hvmi_error *err)
 {
-	uint64_t link;
+	uint64_t link = 0;
 	if (walk->done)
 		return 0;
-	if (!walk->damaged) {
+	if (!walk->broken) {
 		if (step(walk, NEXT, &link, what, &walk->damage) == 0) {
 			if (link == walk->head) {
 				walk->done = true;
@@ -44,11 +44,12 @@ int list_next(struct list_walk *walk, uint64_t *link_ret, const char *what, stru
 			}
 		} else {
 			/* One broken link hides nothing that can be reached from the other end. */
+			walk->broken = true;
 			walk->damaged = walk->at;
 			walk->at = walk->head;
 		}
 	}
-	if (walk->damaged &&
+	if (walk->broken &&
 	    (step(walk, PREV, &link, what, NULL) || link == walk->damaged || link == walk->head)) {
 		walk->done = true;
 		if (err)

@@ -36,6 +36,8 @@ static int push(struct maple_walk *walk, uint64_t encoded, uint64_t first, uint6
 	level->last = last;
 	level->slot = 0;
 	level->leaf = type == MAPLE_LEAF_64;
+	level->occupied = false;
+	level->root = first == 0 && last == UINT64_MAX && walk->depth == 0;
 	/* Slots and pivots of the two kinds of nodes lie differently. */
 	const struct hvmi_member *members = linux_data(walk->os)->members;
 	level->pivots = members[type == MAPLE_ARANGE_64 ? LINUX_ARANGE_PIVOT : LINUX_RANGE_PIVOT];
@@ -100,13 +102,24 @@ int maple_next(struct maple_walk *walk, uint64_t *entry_ret, uint64_t *first_ret
 					      " is malformed", level->gva);
 		}
 		uint64_t entry = level->bytes[level->slots.hops[0] / 8 + level->slot];
-		uint64_t first = level->next;
+		uint64_t first = level->next, gva = level->gva;
 		level->slot++;
 		level->next = last + 1;
+		level->occupied |= entry != 0;
 		/* Pop before anything goes below: the node may have been visited to its end. */
-		bool leaf = level->leaf;
+		bool leaf = level->leaf, root = level->root;
 		if (last == level->last)
 			walk->depth--;
+		/*
+		 * Linux keeps no node without entries but the root. Believing in some would let a
+		 * small tree take forever to show nothing.
+		 */
+		if (entry == 0 && !root && (!leaf || (last == level->last && !level->occupied))) {
+			walk->depth = 0;
+			return hvmi_error_set(err, -EBADMSG, gva,
+					      "a node of the tree of regions at 0x%" PRIx64
+					      " is empty", gva);
+		}
 		if (entry == 0)
 			continue;
 		if (leaf && !(entry & INTERNAL_MASK)) {

@@ -23,7 +23,7 @@ struct maple_walk {
 		uint64_t gva, first, last;		/* of the node: indices it covers */
 		uint64_t next;				/* the first index not visited yet */
 		uint32_t slot;				/* that holds it */
-		bool leaf;
+		bool leaf, occupied, root;
 		struct hvmi_member pivots, slots;	/* where this kind of node has them */
 	} levels[MAPLE_DEPTH_MAX];
 };

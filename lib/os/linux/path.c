@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 #define NAME_BYTES 255u		/* NAME_MAX */
-#define STEPS_MAX 4096u		/* a path of PATH_MAX bytes has fewer parts and mounts */
+#define MOUNTS_MAX 256u		/* that one path goes through; names are bounded by PATH_BYTES */
 
 static const char deleted[] = " (deleted)";
 
@@ -111,12 +111,10 @@ static int read_path(const struct hvmi_os *os, struct hvmi_space *space, uint64_
 		prepend(&p, deleted, sizeof(deleted) - 1);
 	size_t tail = p.start;
 	int rc = 0;
-	for (uint32_t step = 0;; step++) {
+	for (uint32_t mounts = 0;;) {
 		char name[NAME_BYTES + 1];
 		size_t len;
 		rc = -EBADMSG;
-		if (step == STEPS_MAX)
-			break;
 		if (dentry == root) {
 			if (linux_read(os, space, LINUX_MOUNT_PARENT, mount, &above))
 				break;
@@ -124,7 +122,8 @@ static int read_path(const struct hvmi_os *os, struct hvmi_space *space, uint64_
 			if (above == mount)
 				break;
 			rc = -EBADMSG;
-			if (linux_read(os, space, LINUX_MOUNT_POINT, mount, &dentry) ||
+			if (++mounts > MOUNTS_MAX ||
+			    linux_read(os, space, LINUX_MOUNT_POINT, mount, &dentry) ||
 			    linux_read(os, space, LINUX_MOUNT_ROOT, above, &root))
 				break;
 			mount = above;
@@ -137,8 +136,8 @@ static int read_path(const struct hvmi_os *os, struct hvmi_space *space, uint64_
 			rc = 0;
 			break;
 		}
-		if (read_name(os, space, dentry, name, &len) || !prepend(&p, name, len) ||
-		    !prepend(&p, "/", 1))
+		if (read_name(os, space, dentry, name, &len) || len == 0 ||
+		    !prepend(&p, name, len) || !prepend(&p, "/", 1))
 			break;
 		dentry = parent;
 	}

@@ -139,9 +139,9 @@ static int find_descriptor(const struct kdump *kdump, uint64_t pfn, uint64_t *re
 {
 	const struct kdump_header *h = &kdump->header;
 	uint8_t window[WINDOW];
-	uint64_t at = pfn / (8 * WINDOW) * (8 * WINDOW), rank = kdump->ranks[pfn / (8 * WINDOW)];
 	if (pfn < h->first || pfn >= h->end)
 		return -EFAULT;
+	uint64_t at = pfn / (8 * WINDOW) * (8 * WINDOW), rank = kdump->ranks[pfn / (8 * WINDOW)];
 	size_t len = (pfn - at) / 8 + 1;
 	int rc = input_read(&kdump->input, h->dumped_at + at / 8, window, len);
 	if (rc)

@@ -11,7 +11,10 @@
 #ifndef HVMI_BACKEND_H
 #define HVMI_BACKEND_H
 
+#include <hvmi/event.h>
+#include <hvmi/view.h>
 #include <hvmi/vm.h>
+#include <hvmi/watch.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -106,6 +109,79 @@ struct hvmi_backend {
 	/** Not counted: the core calls it for the first pause and the last resume only. */
 	int (*pause)(void *machine, struct hvmi_error *err);
 	int (*resume)(void *machine, struct hvmi_error *err);
+
+	/* Since 1.0, optional: many registers at once. */
+	/**
+	 * All that can be told, of one moment; @p ret comes with none known. Any thread. Where it
+	 * is there, get_register() need not be.
+	 */
+	int (*get_registers)(void *machine, uint32_t vcpu, struct hvmi_registers *ret,
+			     struct hvmi_error *err);
+	/**
+	 * Set those that are known, all or none. Where it is there, set_register() need not be.
+	 * Called whether the machine is paused or not.
+	 */
+	int (*set_registers)(void *machine, uint32_t vcpu, const struct hvmi_registers *values,
+			     struct hvmi_error *err);
+
+	/* Since 1.0, optional: running machines. Called if opened with HVMI_OPEN_WRITE only. */
+	/**
+	 * enum hvmi_capability: 0, or -ENOTSUP with a sentence that says what would have to change.
+	 * Called for those only whose methods are there, without HVMI_OPEN_WRITE too. Changes
+	 * nothing.
+	 */
+	int (*capability)(void *machine, uint32_t capability, struct hvmi_error *err);
+	/** -EBUSY: one is waiting. */
+	int (*inject)(void *machine, uint32_t vcpu, const struct hvmi_injection *injection,
+		      struct hvmi_error *err);
+
+	/* Since 1.0, optional: events; all of them or none. */
+	/** @param flags  HVMI_EVENTS_* @param fd_ret  polls readable when event_next() has one */
+	int (*events_open)(void *machine, uint32_t flags, int *fd_ret, struct hvmi_error *err);
+	/**
+	 * Everything back as it was: also requests, views, pages, steps, and events that were taken
+	 * and not answered or not even taken.
+	 */
+	void (*events_close)(void *machine);
+	/** The core refuses doubles, and cancels only what was requested. */
+	int (*event_request)(void *machine, const struct hvmi_event_request *request,
+			     struct hvmi_error *err);
+	int (*event_cancel)(void *machine, const struct hvmi_event_request *request,
+			    struct hvmi_error *err);
+	/**
+	 * 1: an event; 0: none now. Never blocks. @p event comes zeroed, addresses HVMI_NO_ADDRESS;
+	 * id and registers are the core's to set, and @p registers comes with none known. -ESRCH:
+	 * the machine is gone.
+	 */
+	int (*event_next)(void *machine, struct hvmi_event *event,
+			  struct hvmi_registers *registers, struct hvmi_error *err);
+	/** @p event as event_next() gave it; it waits, and is answered once. */
+	int (*event_answer)(void *machine, const struct hvmi_event *event,
+			    const struct hvmi_answer *answer, struct hvmi_error *err);
+
+	/* Since 1.0, optional: view.h; called while events are open. view_set_rights() and
+	 * view_get_rights() with view 0 may be there alone. Gpas are multiples of 4 KiB. */
+	int (*view_create)(void *machine, uint32_t rights, uint32_t *view_ret,
+			   struct hvmi_error *err);
+	int (*view_destroy)(void *machine, uint32_t view, struct hvmi_error *err);
+	int (*view_switch)(void *machine, uint32_t view, struct hvmi_error *err);
+	int (*view_set_rights)(void *machine, uint32_t view, uint64_t gpa, uint64_t pages,
+			       uint32_t rights, struct hvmi_error *err);
+	int (*view_get_rights)(void *machine, uint32_t view, uint64_t gpa, uint32_t *rights_ret,
+			       struct hvmi_error *err);
+	int (*view_remap)(void *machine, uint32_t view, uint64_t gpa, uint64_t target,
+			  struct hvmi_error *err);
+	int (*page_create)(void *machine, uint64_t *gpa_ret, void **host_ret,
+			   struct hvmi_error *err);
+	int (*page_destroy)(void *machine, uint64_t gpa, struct hvmi_error *err);
+
+	/* Since 1.0, optional: watch.h; no machine is opened for it. All of them or none. */
+	/** @p where: what followed the colon, or "". @p host is valid until watch_close(). */
+	int (*watch_open)(const char *where, const struct hvmi_backend_host *host, void **ret,
+			  int *fd_ret, struct hvmi_error *err);
+	void (*watch_close)(void *watch);
+	/** As hvmi_watch_next(). */
+	int (*watch_next)(void *watch, struct hvmi_machine_news *ret, struct hvmi_error *err);
 };
 
 /**

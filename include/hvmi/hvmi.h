@@ -10,7 +10,10 @@
 #include <hvmi/error.h>
 #include <hvmi/registers.h>
 #include <hvmi/vm.h>
+#include <hvmi/watch.h>
 #include <hvmi/space.h>
+#include <hvmi/event.h>
+#include <hvmi/view.h>
 #include <hvmi/profile.h>
 #include <hvmi/os.h>
 

@@ -46,6 +46,38 @@ HVMI_API const char *hvmi_register_name(uint32_t id);
 /** The id of a register by its name, in lower case; 0 if there is none. Any thread. */
 HVMI_API uint32_t hvmi_register_id(const char *name);
 
+/** Ids are below this for ever. */
+#define HVMI_REGISTERS_MAX 256u
+
+/** Registers of a vCPU at one moment. This struct is frozen: it never grows. */
+struct hvmi_registers {
+	uint64_t known[4];			/**< bit id % 64 of known[id / 64] */
+	uint64_t values[HVMI_REGISTERS_MAX];	/**< by id; meaningless unless known */
+};
+
+/** Set one. Any thread; @p id below HVMI_REGISTERS_MAX. */
+static inline void hvmi_registers_set(struct hvmi_registers *registers, uint32_t id, uint64_t value)
+{
+	registers->known[id / 64] |= (uint64_t)1 << id % 64;
+	registers->values[id] = value;
+}
+
+/** Whether one is known. */
+static inline int hvmi_registers_known(const struct hvmi_registers *registers, uint32_t id)
+{
+	return id < HVMI_REGISTERS_MAX && (registers->known[id / 64] >> id % 64 & 1);
+}
+
+/** Get one: 0, or -1 if it is not known. */
+static inline int hvmi_registers_get(const struct hvmi_registers *registers, uint32_t id,
+				     uint64_t *ret)
+{
+	if (!hvmi_registers_known(registers, id))
+		return -1;
+	*ret = registers->values[id];
+	return 0;
+}
+
 #ifdef __cplusplus
 }
 #endif

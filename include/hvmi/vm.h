@@ -139,6 +139,20 @@ HVMI_API int hvmi_vm_register(struct hvmi_vm *vm, uint32_t vcpu, uint32_t id, ui
 /** Set a register. -EACCES: not opened for writing; else as hvmi_vm_register(). */
 HVMI_API int hvmi_vm_set_register(struct hvmi_vm *vm, uint32_t vcpu, uint32_t id, uint64_t value);
 
+/**
+ * Read all registers that the machine tells, of one moment. Cheaper than one by one.
+ * As hvmi_vm_register(); -ENOTSUP: it tells none.
+ */
+HVMI_API int hvmi_vm_get_registers(struct hvmi_vm *vm, uint32_t vcpu, struct hvmi_registers *ret,
+				   struct hvmi_error *err);
+
+/**
+ * Set those registers that are known in @p values; the machine should be paused. All or none.
+ * -ENOTSUP: one of them cannot be set.
+ */
+HVMI_API int hvmi_vm_set_registers(struct hvmi_vm *vm, uint32_t vcpu,
+				   const struct hvmi_registers *values, struct hvmi_error *err);
+
 /** Pause the machine; counted. Returns once no vCPU is running. No effect on a static machine. */
 HVMI_API int hvmi_vm_pause(struct hvmi_vm *vm, struct hvmi_error *err);
 

@@ -1,80 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <dlfcn.h>
-#include <stdarg.h>
-#include <stdio.h>
-
 #include "vm/vm.h"
-
-static void log_message(hvmi_log_fn log, void *context, uint32_t level, const char *format,
-			va_list args)
-{
-	char raw[1024], safe[1024];
-	vsnprintf(raw, sizeof(raw), format, args);
-	text_sanitise(raw, strlen(raw), safe, sizeof(safe));
-	log(context, level, safe);
-}
-
-void vm_log(struct hvmi_vm *vm, uint32_t level, const char *format, ...)
-{
-	if (!vm->log)
-		return;
-	va_list args;
-	va_start(args, format);
-	log_message(vm->log, vm->log_context, level, format, args);
-	va_end(args);
-}
-
-static void host_log(const struct hvmi_backend_host *host, uint32_t level, const char *format, ...)
-{
-	const struct hvmi_vm *vm = (const void *)((const char *)host - offsetof(struct hvmi_vm, host));
-	if (!vm->log)
-		return;
-	va_list args;
-	va_start(args, format);
-	log_message(vm->log, vm->log_context, level, format, args);
-	va_end(args);
-}
-
-static int load_module(struct hvmi_vm *vm, const char *scheme, const char *folder,
-		       const struct hvmi_backend **ret, struct hvmi_error *err)
-{
-	char path[4096];
-	int len = snprintf(path, sizeof(path), "%s/hvmi-backend-%s.so", folder, scheme);
-	if (len < 0 || (size_t)len >= sizeof(path))
-		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS, "module_dir is too long");
-	vm->module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-	if (!vm->module) {
-		const char *reason = dlerror();
-		return hvmi_error_set(err, -ENOENT, HVMI_NO_ADDRESS,
-				      "no backend for '%s:' (%s); if this is a file, write "
-				      "dump:%s:...", scheme, reason ? reason : "?", scheme);
-	}
-	/* POSIX has dlsym() give functions as void *. */
-	hvmi_backend_entry_fn entry;
-	*(void **)&entry = dlsym(vm->module, HVMI_BACKEND_ENTRY);
-	const struct hvmi_backend *backend =
-		entry ? entry(HVMI_VERSION_MAJOR, HVMI_VERSION_MINOR) : NULL;
-	if (!backend)
-		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
-				      "%s does not serve libhvmi %s: install the module that "
-				      "belongs to this library", path, hvmi_version());
-	*ret = backend;
-	return 0;
-}
-
-static int take_backend(struct hvmi_vm *vm, const struct hvmi_backend *backend,
-			struct hvmi_error *err)
-{
-	if (backend->size < offsetof(struct hvmi_backend, write))
-		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS,
-				      "the backend's table is too small");
-	memcpy(&vm->backend, backend, MIN(backend->size, sizeof(vm->backend)));
-	const struct hvmi_backend *b = &vm->backend;
-	if (!b->scheme || !b->open || !b->close || !b->describe || !b->range || !b->read)
-		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS,
-				      "the backend lacks a required method");
-	return 0;
-}
 
 static int compare_ranges(const void *a, const void *b)
 {
@@ -137,7 +62,7 @@ static int open_machine(struct hvmi_vm *vm, const struct hvmi_target *target,
 			struct hvmi_error *err)
 {
 	void *machine = NULL;
-	int rc = vm->backend.open(target, &vm->host, &machine, err);
+	int rc = vm->backend.open(target, &vm->link.host, &machine, err);
 	if (rc)
 		return rc;
 	vm->machine = machine;
@@ -175,23 +100,7 @@ HVMI_API int hvmi_open(const char *target_text, const struct hvmi_open_options *
 		target_free(target);
 		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
 	}
-	vm->log = o.log;
-	vm->log_context = o.log_context;
-	vm->host = (struct hvmi_backend_host){ .size = sizeof(vm->host), .flags = o.flags,
-					       .log = host_log };
-	const struct hvmi_backend *backend = o.backend ? o.backend :
-							 builtin_backend(target->scheme);
-	if (!backend) {
-		const char *folder = o.module_dir ? o.module_dir : HVMI_MODULE_DIR;
-		if (strlen(target->scheme) > 15)
-			rc = hvmi_error_set(err, -ENOENT, HVMI_NO_ADDRESS,
-					    "no backend for '%s:'; if this is a file, write "
-					    "dump:%s:...", target->scheme, target->scheme);
-		else
-			rc = load_module(vm, target->scheme, folder, &backend, err);
-	}
-	if (!rc)
-		rc = take_backend(vm, backend, err);
+	rc = link_backend(&vm->link, target->scheme, &o, &vm->backend, err);
 	if (!rc)
 		rc = open_machine(vm, target, err);
 	target_free(target);
@@ -207,6 +116,7 @@ HVMI_API void hvmi_close(struct hvmi_vm *vm)
 {
 	if (!vm)
 		return;
+	hvmi_events_close(vm->events);
 	if (vm->pauses && vm->backend.resume && !(vm->description.flags & HVMI_VM_STATIC))
 		vm->backend.resume(vm->machine, NULL);
 	for (uint32_t i = 0; i < vm->range_count; i++)
@@ -214,7 +124,6 @@ HVMI_API void hvmi_close(struct hvmi_vm *vm)
 	if (vm->machine)
 		vm->backend.close(vm->machine);
 	free(vm->ranges);
-	if (vm->module)
-		dlclose(vm->module);
+	unlink_backend(&vm->link);
 	free(vm);
 }

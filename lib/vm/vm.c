@@ -19,7 +19,7 @@ HVMI_API int hvmi_vm_get_info(const struct hvmi_vm *vm, struct hvmi_vm_info *ret
 		if (vm->ranges[0].host)
 			info.flags |= HVMI_VM_MAPPED;
 	}
-	if ((vm->host.flags & HVMI_OPEN_WRITE) && vm->backend.write)
+	if ((vm->link.host.flags & HVMI_OPEN_WRITE) && vm->backend.write)
 		info.flags |= HVMI_VM_WRITABLE;
 	snprintf(info.scheme, sizeof(info.scheme), "%s", vm->backend.scheme);
 	text_sanitise(d->format, strlen(d->format), info.format, sizeof(info.format));
@@ -129,7 +129,7 @@ HVMI_API int hvmi_vm_read(struct hvmi_vm *vm, uint64_t gpa, void *buf, size_t le
 HVMI_API int hvmi_vm_write(struct hvmi_vm *vm, uint64_t gpa, const void *buf, size_t len,
 			   size_t *done_ret)
 {
-	int rc = !(vm->host.flags & HVMI_OPEN_WRITE) ? -EACCES : !vm->backend.write ? -ENOTSUP : 0;
+	int rc = !(vm->link.host.flags & HVMI_OPEN_WRITE) ? -EACCES : !vm->backend.write ? -ENOTSUP : 0;
 	if (rc) {
 		if (done_ret)
 			*done_ret = 0;
@@ -171,24 +171,6 @@ HVMI_API int hvmi_vm_note(struct hvmi_vm *vm, const char *name, void *buf, size_
 			  size_t *len_ret)
 {
 	return vm->backend.note ? vm->backend.note(vm->machine, name, buf, size, len_ret) : -ENOENT;
-}
-
-HVMI_API int hvmi_vm_register(struct hvmi_vm *vm, uint32_t vcpu, uint32_t id, uint64_t *ret)
-{
-	if (vcpu >= vm->description.vcpus)
-		return -ENOENT;
-	return vm->backend.get_register ? vm->backend.get_register(vm->machine, vcpu, id, ret) :
-					  -ENOTSUP;
-}
-
-HVMI_API int hvmi_vm_set_register(struct hvmi_vm *vm, uint32_t vcpu, uint32_t id, uint64_t value)
-{
-	if (vcpu >= vm->description.vcpus)
-		return -ENOENT;
-	if (!(vm->host.flags & HVMI_OPEN_WRITE))
-		return -EACCES;
-	return vm->backend.set_register ? vm->backend.set_register(vm->machine, vcpu, id, value) :
-					  -ENOTSUP;
 }
 
 HVMI_API int hvmi_vm_pause(struct hvmi_vm *vm, struct hvmi_error *err)

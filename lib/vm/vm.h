@@ -15,13 +15,27 @@ struct vm_range {
 	uint32_t index;		/* what the backend calls it */
 };
 
-struct hvmi_vm {
-	struct hvmi_backend backend;	/* a copy, zero behind what the backend's author knew */
-	void *machine;
+/* What a user and a backend have of each other. */
+struct link {
 	void *module;			/* dlopen()ed, or NULL */
 	struct hvmi_backend_host host;
 	hvmi_log_fn log;
 	void *log_context;
+};
+
+/*
+ * Find the backend of a scheme: given, built in, or a module. *table_ret: a copy, zero behind what
+ * its author knew. Also after a failure unlink_backend() gives back what the link holds.
+ */
+int link_backend(struct link *link, const char *scheme, const struct hvmi_open_options *options,
+		 struct hvmi_backend *table_ret, struct hvmi_error *err);
+void unlink_backend(struct link *link);
+
+struct hvmi_vm {
+	struct hvmi_backend backend;
+	void *machine;
+	struct link link;
+	struct hvmi_events *events;	/* that are open, or NULL */
 	struct hvmi_machine description;
 	struct vm_range *ranges;	/* ascending */
 	uint32_t range_count;
@@ -64,6 +78,13 @@ static inline const void *vm_pointer(const struct hvmi_vm *vm, uint64_t gpa, uin
 int vm_source_read(void *context, uint64_t gpa, void *buf, size_t len);
 
 void vm_log(struct hvmi_vm *vm, uint32_t level, const char *format, ...) HVMI_PRINTF(3, 4);
+
+/* -EACCES with a sentence, unless the machine was opened for writing. */
+int vm_need_write(const struct hvmi_vm *vm, struct hvmi_error *err);
+
+/* The caller's sized struct as this version knows it, checked. */
+int injection_take(struct hvmi_injection *to, const struct hvmi_injection *from,
+		   struct hvmi_error *err);
 
 /* Target strings. */
 struct hvmi_target {

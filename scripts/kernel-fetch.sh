@@ -13,6 +13,7 @@ Prints the path of a folder that holds an unpacked Debian kernel package, fetchi
     config, System.map
 
 NAME:
+    6.1           linux-image-amd64 of bookworm
     6.1-cloud     linux-image-cloud-amd64 of bookworm
     6.12-cloud    linux-image-6.12-cloud-amd64 of bookworm
     SUITE-cloud   linux-image-cloud-amd64 of another Debian suite: bullseye, trixie, forky, sid
@@ -37,112 +38,38 @@ if [ $# -ne 1 ]; then
 fi
 name=$1
 
-lacking() {
-	echo "kernel-fetch.sh: $*" >&2
-	exit 77
-}
+program=kernel-fetch.sh
+. "$(dirname "$0")/apt-suite.sh"
 
 case $name in
+6.1) suite=bookworm meta=linux-image-amd64 ;;
 6.1-cloud) suite=bookworm meta=linux-image-cloud-amd64 ;;
 6.12-cloud) suite=bookworm meta=linux-image-6.12-cloud-amd64 ;;
 *[!a-z]*-cloud | -cloud) lacking "no such kernel: $name (see --help)" ;;
 *-cloud) suite=${name%-cloud} meta=linux-image-cloud-amd64 ;;
 *) lacking "no such kernel: $name (see --help)" ;;
 esac
-command -v apt-get >/dev/null || lacking "apt-get is not there: Debian kernels are fetched with it"
-command -v dpkg-deb >/dev/null || lacking "dpkg-deb is not there: Debian packages are unpacked with it"
-
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/hvmi/kernels
-apt=$cache/apt-$suite
-mkdir -p "$apt"
-latest=$cache/latest-$name
-
-work=
-cleanup() {
-	if [ -n "$work" ]; then rm -rf "$work"; fi
-}
-trap cleanup EXIT
-trap 'exit 1' HUP INT TERM
-
-# One run at a time for each suite; the lock goes with the descriptor.
-exec 9>"$apt/lock"
-flock 9
+suite_lock "$suite"
+kernels=$cache/kernels
+mkdir -p "$kernels"
+latest=$kernels/latest-$name
 
 # The last folder that was resolved, if there is one; otherwise give up.
 cached() {
-	if [ -e "$latest" ] && [ -e "$cache/$(cat "$latest")/vmlinuz" ]; then
-		echo "kernel-fetch.sh: $*: using what is in the cache" >&2
-		echo "$cache/$(cat "$latest")"
+	if [ -e "$latest" ] && [ -e "$kernels/$(cat "$latest")/vmlinuz" ]; then
+		echo "$program: $*: using what is in the cache" >&2
+		echo "$kernels/$(cat "$latest")"
 		exit 0
 	fi
 	lacking "$*"
 }
 
-# Asked not long ago.
-if [ -e "$latest" ] && [ -e "$cache/$(cat "$latest")/vmlinuz" ] &&
-	[ -n "$(find "$latest" -mmin -360)" ]; then
-	echo "$cache/$(cat "$latest")"
+if recent "$latest" && [ -e "$kernels/$(cat "$latest")/vmlinuz" ]; then
+	echo "$kernels/$(cat "$latest")"
 	exit 0
 fi
 
-# The mirror's URIs, whichever way and for whichever suite the machine names them.
-# shellcheck disable=SC2016 # apt's variable, not the shell's
-uris=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | sort -u) || uris=
-main=${HVMI_DEBIAN_MIRROR:-$(echo "$uris" | grep -E '/debian/?$' | head -n 1)}
-security=
-if [ -z "${HVMI_DEBIAN_MIRROR-}" ]; then
-	security=$(echo "$uris" | grep -E '/debian-security/?$' | head -n 1)
-fi
-[ -n "$main" ] || cached "this machine's apt has no Debian mirror (set HVMI_DEBIAN_MIRROR)"
-
-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-[ -e $keyring ] || cached "$keyring is not there (package debian-archive-keyring)"
-
-mkdir -p "$apt/state/lists/partial" "$apt/cache/archives/partial"
-: >"$apt/status"
-cat >"$apt/apt.conf" <<CONF
-APT::Architecture "amd64";
-APT::Architectures { "amd64"; };
-APT::Sandbox::User "root";
-Acquire::Check-Valid-Until "false";
-Acquire::Languages "none";
-Acquire::Retries "2";
-Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";
-Dir::State "$apt/state";
-Dir::State::status "$apt/status";
-Dir::Cache "$apt/cache";
-Dir::Etc::sourcelist "$apt/sources.list";
-Dir::Etc::sourceparts "/dev/null";
-Dir::Etc::preferences "/dev/null";
-Dir::Etc::preferencesparts "/dev/null";
-CONF
-
-sources() {
-	echo "deb [signed-by=$keyring] $main $suite main"
-	if [ "$1" = yes ]; then
-		echo "deb [signed-by=$keyring] $security $suite-security main"
-	fi
-}
-
-update() {
-	# A mirror that lacks the suite's security part is as good as one that has it.
-	for with_security in yes no; do
-		if [ $with_security = yes ] && { [ -z "$security" ] || [ "$suite" = sid ]; }; then
-			continue
-		fi
-		sources $with_security >"$apt/sources.list"
-		if apt-get -c "$apt/apt.conf" -qq -o APT::Update::Error-Mode=any update \
-			>"$apt/update.log" 2>&1; then
-			: >"$apt/fresh"
-			return 0
-		fi
-	done
-	return 1
-}
-
-if [ -z "$(find "$apt" -maxdepth 1 -name fresh -mmin -360)" ]; then
-	update || cached "the Debian mirror has no suite $suite, or cannot be reached"
-fi
+suite_open
 
 # field PACKAGE FIELD: of the candidate version, one line
 field() {
@@ -161,9 +88,9 @@ version=$(field "$image" Version)
 [ -n "$version" ] || cached "the Debian mirror has no package $image in $suite"
 
 key=${image}_$(echo "$version" | tr ':/' '__')
-dir=$cache/$key
+dir=$kernels/$key
 if [ ! -e "$dir/vmlinuz" ]; then
-	work=$(mktemp -d "$cache/.work.XXXXXX")
+	work=$(mktemp -d "$kernels/.work.XXXXXX")
 	mkdir "$work/deb" "$work/tree"
 	# Some releases keep the image, its modules and the signed binary in one package, others do not.
 	packages="$image $(kernel_deps "$image")"

@@ -14,7 +14,6 @@ import os
 import re
 import select
 import shutil
-import signal
 import socket
 import struct
 import subprocess
@@ -26,10 +25,10 @@ import time
 import truth
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-FETCH = os.path.join(HERE, "..", "..", "scripts", "kernel-fetch.sh")
-CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "hvmi")
+sys.path.insert(1, os.path.join(HERE, ".."))
+from children import (CACHE, SKIPPED, Failure, Skipped, catch_signals, fetch_kernel, kill, run,  # noqa: E402
+                      start)
 
-SKIPPED = 77
 INTEL = "Skylake-Client-v1"
 
 # kernel: as kernel-fetch.sh knows it. The kernel decides about page-table isolation by the processor,
@@ -52,55 +51,8 @@ DEMO = "6.1-cloud"
 FORMATS = {"kdump-zlib": "guest.kdump-zlib", "kdump-lzo": "guest.kdump-lzo", "kdump-snappy": "guest.kdump-snappy"}
 
 
-# What is running now, so that a signal can end it; and no more begins after one.
-children = set()
-children_lock = threading.Lock()
-stopping = threading.Event()
-
-
-class Failure(Exception):
-    pass
-
-
-class Skipped(Exception):
-    pass
-
-
 def log(name, text):
     print("%s: %s" % (name, text), file=sys.stderr, flush=True)
-
-
-def start(command, **arguments):
-    """A child that does not outlive this process, however it ends."""
-    with children_lock:
-        if stopping.is_set():
-            raise Failure("interrupted")
-        child = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", "--"] + command,
-                                 stdin=subprocess.DEVNULL, **arguments)
-        children.add(child)
-    return child
-
-
-def finished(child):
-    with children_lock:
-        children.discard(child)
-
-
-def interrupt(signum, _frame):
-    stopping.set()
-    for child in list(children):
-        child.terminate()
-    raise SystemExit(128 + signum)
-
-
-def run(command):
-    """(status, standard output, standard error)"""
-    child = start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        out, err = child.communicate()
-    finally:
-        finished(child)
-    return child.returncode, out.strip(), err.strip()
 
 
 class Stream:
@@ -193,15 +145,6 @@ def make_sparse(path):
     os.rename(new, path)
 
 
-def fetch_kernel(name):
-    status, out, err = run([FETCH, name])
-    if status == SKIPPED:
-        raise Skipped(err)
-    if status:
-        raise Failure("the kernel was not fetched:\n" + err)
-    return out
-
-
 def unflatten(path, out):
     """QEMU writes kdump files flattened, as for a pipe: pieces that say where they belong."""
     with open(path, "rb") as f, open(out, "wb") as raw:
@@ -278,10 +221,7 @@ class Machine:
         self.sockets = [truth_here, qmp_here]
 
     def close(self):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        finished(self.process)
+        kill(self.process)
         for sock in self.sockets:
             sock.close()
         self.errors.close()
@@ -445,8 +385,7 @@ def main():
         sub.add_argument("--out", metavar="DIR", help="copy the result here, and print this folder")
         sub.add_argument("--timeout", type=float, default=300, help="seconds for one guest")
     args = parser.parse_args()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
+    catch_signals()
     names = [n for n, v in VARIANTS.items() if not v.get("optional")]
     if args.command == "list":
         print("\n".join(VARIANTS if args.all else names))

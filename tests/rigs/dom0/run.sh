@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=sh
+# What is run in dom0 when nothing else is asked for: the files of tests.d in their order.
+. /rig/lib.sh
+for file in /rig/tests.d/*.sh; do
+	echo "# ${file##*/}"
+	. "$file"
+done
+summary

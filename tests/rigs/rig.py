@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Runs real Xen, a real dom0 and a real PVH guest in an emulated machine, and tests libhvmi in dom0.
+
+README.md says what the rigs are, what one needs, and how to work with one that keeps running."""
+
+import argparse
+import os
+import re
+import shutil
+import sys
+import tarfile
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(1, os.path.join(HERE, ".."))
+import images  # noqa: E402
+import machine  # noqa: E402
+from children import SKIPPED, Failure, Skipped, catch_signals  # noqa: E402
+
+RIGS = {
+    "svm": dict(emulator=machine.Qemu, suite="bookworm", xen="4.17", timeout=900),
+    "vmx": dict(emulator=machine.Bochs, suite="bookworm", xen="4.17", timeout=1200),
+    "vmx-4.20": dict(emulator=machine.Bochs, suite="trixie", xen="4.20", timeout=1200),
+}
+SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", re.MULTILINE)
+
+
+def log(text):
+    print("rig: " + text, file=sys.stderr, flush=True)
+
+
+def scripts_of(folder):
+    for where, _, names in sorted(os.walk(folder)):
+        for name in sorted(names):
+            yield os.path.join(where, name)
+
+
+def make_payload(args, system, tree, guest=None):
+    payload = images.Payload()
+    with open(os.path.join(system, "dom0.img.libraries")) as f:
+        there = set(f.read().split())
+    payload.add_build(args.build, tree, there)
+    dom0 = os.path.join(HERE, "dom0")
+    for path in scripts_of(dom0):
+        payload.add(path, "rig/" + os.path.relpath(path, dom0))
+    if guest:
+        for name in ("vmlinux", "initramfs"):
+            payload.add(os.path.join(guest, name), "root/guest/" + name)
+    for path in args.add:
+        payload.add(path, "root/" + os.path.basename(path))
+    return payload
+
+
+def unpack_answer(answer, out):
+    results = os.path.join(out, "results")
+    shutil.rmtree(results, ignore_errors=True)
+    os.makedirs(results)
+    with tarfile.open(fileobj=answer) as tar:
+        for member in tar:
+            if member.isfile() and ".." not in member.name.split("/"):
+                tar.extract(member, results, set_attrs=False)
+
+
+def verdict(output, status):
+    found = SUMMARY.findall(output.replace("\r", ""))
+    if not found:
+        raise Failure("the script gave no summary (its status is %d)" % status)
+    passed, failed = int(found[-1][0]), int(found[-1][1])
+    return 0 if status == 0 and passed and not failed else 1
+
+
+def prepare(name):
+    rig = RIGS[name]
+    rig["emulator"].check()
+    system, tree = images.system(rig)
+    boot = rig["emulator"].boot_image(system)
+    return system, tree, images.guest(), boot
+
+
+def run(args, out):
+    rig = RIGS[args.rig]
+    system, tree, guest, boot = prepare(args.rig)
+    payload = make_payload(args, system, tree, guest)
+    with open(args.script, "rb") as f:
+        payload.add_text(f.read(), "root/command")
+    payload.add_text(b"".join(b"%s\n" % s.encode() for s in args.set), "rig/settings")
+    disk = machine.Disk(os.path.join(out, "disk.img"))
+    disk.create()
+    disk.request(payload.finish(), "once", args.guests)
+    emulator = rig["emulator"](out, boot, args.vcpus)
+    try:
+        output = emulator.follow(time.monotonic() + (args.timeout or rig["timeout"]))
+        answer = disk.answer(1)
+        if not answer:
+            raise Failure("dom0 ended before the script did")
+        status, archive = answer
+        unpack_answer(archive, out)
+        return verdict(output, status)
+    except Failure as e:
+        raise Failure("%s\n%s" % (e, emulator.tail()))
+    finally:
+        emulator.close()
+        disk.remove()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    sub = commands.add_parser("prepare", help="fetch and build what rigs boot (all, if none is named)")
+    sub.add_argument("rigs", nargs="*", metavar="RIG")
+    sub = commands.add_parser("run", help="boot, run a script in dom0, and power off")
+    sub.add_argument("rig", choices=RIGS, metavar="RIG", help=", ".join(RIGS))
+    sub.add_argument("--build", required=True, metavar="DIR", help="the build folder that is tested")
+    sub.add_argument("--timeout", type=float, metavar="S", help="seconds")
+    sub.add_argument("--out", metavar="DIR", help="keep serial.log, dom0.log and results/ here")
+    sub.add_argument("--script", default=os.path.join(HERE, "dom0/run.sh"), metavar="FILE",
+                     help="the script for dom0 (dom0/run.sh)")
+    sub.add_argument("--add", action="append", default=[], metavar="FILE", help="another file, to dom0's /root")
+    sub.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a variable for dom0/lib.sh")
+    sub.add_argument("--guests", type=int, default=1, metavar="N", help="how many run when the script begins")
+    sub.add_argument("--vcpus", type=int, default=1, metavar="N", help="processors of the machine")
+    args = parser.parse_args()
+    catch_signals()
+    try:
+        if args.command == "prepare":
+            for name in args.rigs or RIGS:
+                prepare(name)
+            return 0
+        if args.out:
+            os.makedirs(args.out, exist_ok=True)
+            return run(args, os.path.abspath(args.out))
+        with tempfile.TemporaryDirectory(prefix="rig.") as out:
+            return run(args, out)
+    except Skipped as e:
+        log("skipped: %s" % e)
+        return SKIPPED
+    except Failure as e:
+        log("FAILED: %s" % e)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

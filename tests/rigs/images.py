@@ -90,8 +90,11 @@ def unpack_kernel(vmlinuz, out):
     data = image[begin:begin + length]
     if data.startswith(b"\xfd7zXZ"):
         data = lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(data)
-    elif data.startswith(b"\x28\xb5\x2f\xfd"):
-        data = subprocess.run(["zstd", "-dcq"], input=data, stdout=subprocess.PIPE).stdout
+    else:
+        tool = {b"\x28\xb5\x2f\xfd": "zstd", b"\x02\x21\x4c\x18": "lz4"}.get(data[:4])
+        if tool and shutil.which(tool):
+            # The length of the result, which follows, is no part of the format.
+            data = subprocess.run([tool, "-dcq"], input=data[:-4], stdout=subprocess.PIPE).stdout
     with open(out, "wb") as f:
         f.write(data if data.startswith(b"\x7fELF") else image)
 

@@ -19,17 +19,18 @@ class Disk:
     """dom0/init says what is where."""
     REQUEST, ANSWER_HEADER, ANSWER, SIZE = MIB, 4096, 192 * MIB, 512 * MIB
 
-    def __init__(self, path):
-        self.path = path
+    def __init__(self, out):
+        self.path = os.path.join(out, "disk.img")
 
     def create(self):
         with open(self.path, "wb") as f:
             f.truncate(self.SIZE)
-        self.number = 0
+
+    def exists(self):
+        return os.path.exists(self.path)
 
     def remove(self):
-        if os.path.exists(self.path):
-            os.unlink(self.path)
+        os.unlink(self.path)
 
     @staticmethod
     def fields(f, offset):
@@ -61,6 +62,22 @@ class Disk:
             return int(fields[3]), io.BytesIO(f.read(int(fields[2])))
 
 
+class Log:
+    """A file that grows."""
+
+    def __init__(self, path):
+        self.file = open(path, "rb")
+
+    def to_end(self):
+        self.file.seek(0, os.SEEK_END)
+
+    def show(self):
+        new = self.file.read()
+        sys.stdout.buffer.write(new)
+        sys.stdout.buffer.flush()
+        return new
+
+
 class Emulator:
     """serial.log is what Xen and dom0's kernel say, dom0.log what the script says."""
 
@@ -84,18 +101,20 @@ class Emulator:
                 text += "".join("  | " + line.rstrip() + "\n" for line in f.readlines()[-40:])
         return text
 
-    def follow(self, deadline):
-        """Shows what the script says until the machine is off; all of it."""
-        with open(self.script, "rb") as script, open(self.serial, "rb") as serial:
-            said, tail = b"", b""
+    def ended(self):
+        return self.process.poll() is not None
+
+    def follow(self, deadline, until, show=True):
+        """Shows what the script says until the condition is met; returns it."""
+        script, said, tail = Log(self.script), b"", b""
+        with open(self.serial, "rb") as serial:
             while True:
-                ended = self.process.poll() is not None
-                new = script.read()
-                sys.stdout.buffer.write(new)
-                sys.stdout.buffer.flush()
-                said += new
-                if ended:
+                done, ended = until(), self.ended()
+                said += script.show() if show else b""
+                if done:
                     return said.decode(errors="replace")
+                if ended:
+                    raise Failure("the emulator ended")
                 tail = tail[-200:] + serial.read()
                 dead = DEAD.search(tail)
                 if dead:

@@ -19,11 +19,28 @@ struct hvmi_os;
 
 enum hvmi_os_kind { HVMI_OS_UNKNOWN = 0, HVMI_OS_LINUX = 1, HVMI_OS_WINDOWS = 2 };
 
-/** How to attach. Zero it, set size, then what is wanted. */
+/** hvmi_os_options.flags: believe options.profile even if it is of another kernel. */
+#define HVMI_OS_FORCE_PROFILE 1u
+
+/**
+ * How to attach. Zero it, set size, then what is wanted. What is supplied here wins over what the
+ * library knows and finds; nothing need be.
+ */
 struct hvmi_os_options {
 	size_t size;		/**< sizeof(struct hvmi_os_options) */
-	uint32_t flags;		/**< none yet: 0 */
+	uint32_t flags;		/**< HVMI_OS_* */
 	uint32_t reserved;
+	/**
+	 * Windows: a file with the kernel's symbols and types, or NULL: a PDB, an ISF file (JSON, or
+	 * that in .xz), or an offsets file (hvmi-offsets(5)). It must be of the kernel that runs.
+	 */
+	const char *profile;
+	/**
+	 * Windows: folders, separated by ':', in which a PDB or ISF file of the kernel is looked for,
+	 * or NULL. A folder may be a symbol store (NAME.pdb/GUIDAGE/NAME.pdb), hold ISF files as
+	 * NAME.pdb/GUID-AGE.json[.xz], or just files of these names.
+	 */
+	const char *symbol_path;
 };
 
 /**
@@ -31,7 +48,8 @@ struct hvmi_os_options {
  * needed.
  * @param options  may be NULL
  * @return -ENOENT: no operating system that is known was found (@p err says what was looked for);
- *         -ENOTSUP: recognised, but too old or built without what is needed
+ *         -ENOTSUP: recognised, but too old or built without what is needed;
+ *         -EINVAL: options.profile is of another kernel; -EBADMSG: it is no profile
  */
 HVMI_API int hvmi_os_attach(struct hvmi_vm *vm, const struct hvmi_os_options *options,
 			    struct hvmi_os **ret, struct hvmi_error *err);

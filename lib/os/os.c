@@ -66,8 +66,8 @@ HVMI_API int hvmi_os_attach(struct hvmi_vm *vm, const struct hvmi_os_options *op
 {
 	const struct os_ops *const known[] = { linux_ops() };
 	struct hvmi_os_options o = { .size = sizeof(o) };
-	if (!vm || !ret || (options && (options_copy(&o, sizeof(o), options) || o.flags ||
-					o.reserved)))
+	if (!vm || !ret || (options && (options_copy(&o, sizeof(o), options) ||
+					(o.flags & ~HVMI_OS_FORCE_PROFILE) || o.reserved)))
 		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS,
 				      "a required argument is NULL, or struct hvmi_os_options holds "
 				      "what this version does not know: zero it and set size");
@@ -78,6 +78,7 @@ HVMI_API int hvmi_os_attach(struct hvmi_vm *vm, const struct hvmi_os_options *op
 	for (size_t i = 0; i < ARRAY_SIZE(known) && rc == -ENOENT; i++) {
 		os->ops = known[i];
 		os->vm = vm;
+		os->options = o;
 		os->profile = profile_create();
 		rc = os->profile ? os->ops->attach(os, err) :
 				   hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
@@ -88,6 +89,7 @@ HVMI_API int hvmi_os_attach(struct hvmi_vm *vm, const struct hvmi_os_options *op
 		free(os);
 		return rc;
 	}
+	os->options = (struct hvmi_os_options){ 0 };
 	*ret = os;
 	return 0;
 }

@@ -46,6 +46,7 @@ struct os_ops {
 struct hvmi_os {
 	const struct os_ops *ops;
 	struct hvmi_vm *vm;
+	struct hvmi_os_options options;	/* strings are the caller's: valid during attach() only */
 	struct hvmi_profile *profile;
 	struct hvmi_space_config kernel;
 	struct hvmi_os_info info;

@@ -61,6 +61,14 @@ struct hvmi_os {
 void os_fact(struct hvmi_os *os, const char *name, uint32_t confidence, uint64_t gpa, uint64_t len,
 	     const char *value, const char *source_format, ...) HVMI_PRINTF(7, 8);
 
+/* A member of a kernel structure, and the paths that it has had, separated by '|'. */
+struct os_member_name {
+	const char *type, *paths;
+};
+/* Look members up; one that the profile lacks is left alone. */
+void os_members_find(const struct hvmi_profile *profile, const struct os_member_name *names,
+		     struct hvmi_member *members, size_t count);
+
 const struct os_ops *linux_ops(void);
 
 #endif

@@ -117,7 +117,7 @@ static int walk_list(struct hvmi_space *space, uint32_t bound, uint32_t *count_r
 	uint64_t link;
 	int rc;
 	*count_ret = 0;
-	list_begin(&walk, space, 0x1000, bound);
+	list_begin(&walk, space, 0x1000, 8, bound);
 	while ((rc = list_next(&walk, &link, "things", NULL)) == 1)
 		++*count_ret;
 	ck_assert_int_eq(list_next(&walk, &link, "things", NULL), 0);

@@ -4,9 +4,10 @@
 #define HVMI_LIB_LINUX_H
 
 #include "os/linux/kallsyms.h"
-#include "os/linux/scan.h"
 #include "os/linux/vmcoreinfo.h"
+#include "os/list.h"
 #include "os/os.h"
+#include "os/scan.h"
 
 /* Where x86-64 Linux maps its image: Documentation/arch/x86/x86_64/mm.rst. */
 #define LINUX_IMAGE_FIRST 0xffffffff80000000ull
@@ -113,25 +114,6 @@ int linux_require(const struct hvmi_os *os, const char *what, const enum linux_m
 
 /* init_task by what it must look like, for kernels without its symbol. */
 int linux_find_init_task(const struct hvmi_os *os, struct hvmi_space *space, uint64_t *ret);
-
-/* A walk along a circular, doubly linked list: include/linux/list.h. */
-struct list_walk {
-	struct hvmi_space *space;
-	uint64_t head, at;
-	uint64_t damaged;	/* the link behind which the list is broken, once it is */
-	struct hvmi_error damage;
-	uint32_t left;		/* steps that it may still take */
-	bool broken, done;
-};
-/* `bound`: most entries that are believed. */
-void list_begin(struct list_walk *walk, struct hvmi_space *space, uint64_t head, uint32_t bound);
-/*
- * The next link: 1, or 0 back at the head. -EBADMSG: the links do not agree, or there is no memory,
- * and all that can be reached from either end was given; -EOVERFLOW: the bound is reached. After
- * anything but 1 the walk has ended.
- */
-int list_next(struct list_walk *walk, uint64_t *link_ret, const char *what,
-	      struct hvmi_error *err);
 
 /* Kernel's list of tasks, modules, regions: the methods of struct os_ops. */
 int linux_task_begin(struct hvmi_os *os, uint32_t flags, void **state_ret, struct hvmi_error *err);

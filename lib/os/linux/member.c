@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <stdio.h>
-
 #include "os/linux/linux.h"
 
-static const struct {
-	const char *type, *paths;
-} member_names[LINUX_MEMBER_COUNT] = {
+static const struct os_member_name member_names[LINUX_MEMBER_COUNT] = {
 #define MEMBER(id, type, paths) { type, paths },
 #include "os/linux/members.def"
 #undef MEMBER
@@ -14,21 +10,7 @@ static const struct {
 void linux_members_find(const struct hvmi_profile *profile,
 			struct hvmi_member members[LINUX_MEMBER_COUNT])
 {
-	for (size_t i = 0; i < LINUX_MEMBER_COUNT; i++) {
-		const char *path = member_names[i].paths;
-		while (*path) {
-			char one[64];
-			size_t len = strcspn(path, "|");
-			snprintf(one, sizeof(one), "%.*s", (int)len, path);
-			struct hvmi_member member = { .size = sizeof(member) };
-			if (hvmi_profile_member(profile, member_names[i].type, one, &member,
-						NULL) == 0) {
-				members[i] = member;
-				break;
-			}
-			path += len + (path[len] == '|');
-		}
-	}
+	os_members_find(profile, member_names, members, LINUX_MEMBER_COUNT);
 }
 
 int linux_read(const struct hvmi_os *os, struct hvmi_space *space, enum linux_member member,

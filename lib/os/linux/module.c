@@ -29,7 +29,7 @@ int linux_module_begin(struct hvmi_os *os, void **state_ret, struct hvmi_error *
 		free(iter);
 		return rc;
 	}
-	list_begin(&iter->walk, iter->space, linux_data(os)->modules, MODULES_BOUND);
+	list_begin(&iter->walk, iter->space, linux_data(os)->modules, 8, MODULES_BOUND);
 	*state_ret = iter;
 	return 0;
 }

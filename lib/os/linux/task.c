@@ -44,7 +44,7 @@ int linux_task_begin(struct hvmi_os *os, uint32_t flags, void **state_ret, struc
 		return rc;
 	}
 	uint64_t head = init_task + linux_data(os)->members[LINUX_TASK_TASKS].hops[0];
-	list_begin(&iter->processes, iter->space, head, TASKS_BOUND);
+	list_begin(&iter->processes, iter->space, head, 8, TASKS_BOUND);
 	*state_ret = iter;
 	return 0;
 }
@@ -198,7 +198,7 @@ static int next_thread(struct task_iter *iter, uint64_t *task_ret, struct hvmi_e
 						      "be read",
 						      (unsigned long long)iter->leader);
 		else
-			list_begin(&iter->group, iter->space, head, TASKS_BOUND);
+			list_begin(&iter->group, iter->space, head, 8, TASKS_BOUND);
 	}
 }
 

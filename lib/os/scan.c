@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "os/linux/scan.h"
+#include "os/scan.h"
 
 #define WINDOW_BYTES (1 * MIB)
 

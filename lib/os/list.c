@@ -1,28 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "os/linux/linux.h"
+#include "os/list.h"
 
-/* struct list_head: next, then prev. */
-#define NEXT 0u
-#define PREV 8u
-
-void list_begin(struct list_walk *walk, struct hvmi_space *space, uint64_t head, uint32_t bound)
+void list_begin(struct list_walk *walk, struct hvmi_space *space, uint64_t head, uint32_t pointer_bytes,
+		uint32_t bound)
 {
-	*walk = (struct list_walk){ .space = space, .head = head, .at = head, .left = bound };
+	*walk = (struct list_walk){ .space = space, .head = head, .at = head, .left = bound,
+				    .pointer_bytes = pointer_bytes };
+}
+
+static int read_link(const struct list_walk *walk, uint64_t at, uint64_t *ret)
+{
+	uint8_t bytes[8] = { 0 };
+	int rc = hvmi_space_read(walk->space, at, bytes, walk->pointer_bytes, NULL);
+	*ret = load_le64(bytes);
+	return rc;
 }
 
 /*
- * One link further, in the direction of `way`. That the links agree in both directions is also what
+ * One link further, in the direction of `way`: 0 forwards, the size of a pointer backwards. That the links agree in both directions is also what
  * keeps a walk from going in circles: an entry has one neighbour on each side.
  */
 static int step(const struct list_walk *walk, uint64_t way, uint64_t *ret, const char *what,
 		struct hvmi_error *err)
 {
 	uint64_t to, back;
-	if (hvmi_space_read(walk->space, walk->at + way, &to, sizeof(to), NULL))
+	if (read_link(walk, walk->at + way, &to))
 		return hvmi_error_set(err, -EBADMSG, walk->at,
 				      "the list of %s ends at 0x%llx, where there is no memory", what,
 				      (unsigned long long)walk->at);
-	if (hvmi_space_read(walk->space, to + (NEXT + PREV - way), &back, sizeof(back), NULL) ||
+	if (read_link(walk, to + (walk->pointer_bytes - way), &back) ||
 	    back != walk->at)
 		return hvmi_error_set(err, -EBADMSG, to,
 				      "the list of %s is damaged: what follows 0x%llx does not link "
@@ -37,7 +43,7 @@ int list_next(struct list_walk *walk, uint64_t *link_ret, const char *what, stru
 	if (walk->done)
 		return 0;
 	if (!walk->broken) {
-		if (step(walk, NEXT, &link, what, &walk->damage) == 0) {
+		if (step(walk, 0, &link, what, &walk->damage) == 0) {
 			if (link == walk->head) {
 				walk->done = true;
 				return 0;
@@ -50,7 +56,7 @@ int list_next(struct list_walk *walk, uint64_t *link_ret, const char *what, stru
 		}
 	}
 	if (walk->broken &&
-	    (step(walk, PREV, &link, what, NULL) || link == walk->damaged || link == walk->head)) {
+	    (step(walk, walk->pointer_bytes, &link, what, NULL) || link == walk->damaged || link == walk->head)) {
 		walk->done = true;
 		if (err)
 			*err = walk->damage;

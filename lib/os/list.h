@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Lists of the guest. */
+#ifndef HVMI_LIB_LIST_H
+#define HVMI_LIB_LIST_H
+
+#include <hvmi/space.h>
+
+#include "util/util.h"
+
+/*
+ * A walk along a circular, doubly linked list whose links are two pointers, next then previous:
+ * Linux's struct list_head, Windows' LIST_ENTRY.
+ */
+struct list_walk {
+	struct hvmi_space *space;
+	uint64_t head, at;
+	uint64_t damaged;	/* the link behind which the list is broken, once it is */
+	struct hvmi_error damage;
+	uint32_t left;		/* steps that it may still take */
+	uint32_t pointer_bytes;
+	bool broken, done;
+};
+/* `pointer_bytes` is 4 or 8; `bound`: most entries that are believed. */
+void list_begin(struct list_walk *walk, struct hvmi_space *space, uint64_t head, uint32_t pointer_bytes,
+		uint32_t bound);
+/*
+ * The next link: 1, or 0 back at the head. -EBADMSG: the links do not agree, or there is no memory,
+ * and all that can be reached from either end was given; -EOVERFLOW: the bound is reached. After
+ * anything but 1 the walk has ended.
+ */
+int list_next(struct list_walk *walk, uint64_t *link_ret, const char *what,
+	      struct hvmi_error *err);
+
+#endif

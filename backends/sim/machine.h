@@ -17,7 +17,7 @@
 /* Every method that can be made to fail. */
 #define SIM_METHODS(X)                                                                             \
 	X(open) X(describe) X(range) X(read) X(write) X(map) X(next_data) X(note)                  \
-	X(get_register) X(set_register) X(pause) X(resume)
+	X(get_register) X(set_register) X(pause) X(resume) X(map_pages) X(unmap_pages)
 
 enum sim_method {
 #define X(name) SIM_METHOD_##name,
@@ -29,6 +29,7 @@ enum sim_method {
 struct sim_range {
 	struct hvmi_range at;
 	uint8_t *bytes;
+	int fd;			/* of the file behind bytes, or -1 */
 	uint64_t *written;	/* a bit for each page that may hold something other than zeros */
 	uint64_t *written_chunks;	/* and one for each SIM_CHUNK pages */
 };
@@ -57,6 +58,7 @@ struct sim {
 	uint32_t arch;
 	bool is_static;
 	bool nomap;
+	bool chunks;		/* mapped piecemeal only */
 	bool paused;
 	size_t range_count;
 	struct sim_range *ranges;
@@ -69,6 +71,8 @@ struct sim {
 	size_t failure_count;
 	struct sim_failure *failures;
 	uint64_t calls[SIM_METHOD_COUNT];
+	uint64_t generation;	/* what map_generation says */
+	uint64_t mapped_pages, mapped_peak;	/* by map_pages: now, and at most so far */
 };
 
 /* Run a script; on failure what it made stays in @p sim. */

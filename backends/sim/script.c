@@ -388,6 +388,14 @@ static int do_nomap(struct script *s)
 	return line_end(s);
 }
 
+static int do_chunks(struct script *s)
+{
+	if (s->sim->range_count)
+		return script_error(s, -EINVAL, "chunks must come before the first ram");
+	s->sim->chunks = true;
+	return line_end(s);
+}
+
 static int method_by_name(const char *name)
 {
 	static const char *const names[] = {
@@ -452,9 +460,10 @@ static int run_line(struct script *s)
 		int (*run)(struct script *s);
 	} directives[] = {
 		{ "absent", do_absent }, { "arch", do_arch }, { "bytes", do_bytes },
-		{ "fail", do_fail }, { "load", do_load }, { "nomap", do_nomap },
-		{ "note", do_note }, { "ram", do_ram }, { "static", do_static },
-		{ "u32", do_u32 }, { "u64", do_u64 }, { "vcpu", do_vcpu },
+		{ "chunks", do_chunks }, { "fail", do_fail }, { "load", do_load },
+		{ "nomap", do_nomap }, { "note", do_note }, { "ram", do_ram },
+		{ "static", do_static }, { "u32", do_u32 }, { "u64", do_u64 },
+		{ "vcpu", do_vcpu },
 	};
 	char *word = next_word(s);
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "machine.h"
 #include "sim.h"
@@ -51,14 +52,26 @@ int sim_range_add(struct sim *sim, uint64_t gpa, uint64_t len)
 		return -ENOMEM;
 	sim->ranges = ranges;
 	/* Nothing of it is there until it is touched, whatever its size. */
-	uint8_t *bytes = mmap(NULL, range_mapping(len), PROT_READ | PROT_WRITE,
-			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (bytes == MAP_FAILED)
+	int fd = -1, flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	if (sim->chunks) {
+		fd = memfd_create("sim", MFD_CLOEXEC);
+		if (fd < 0)
+			return -ENOMEM;
+		flags = MAP_SHARED | MAP_NORESERVE;
+	}
+	uint8_t *bytes = MAP_FAILED;
+	if (fd < 0 || ftruncate(fd, (off_t)range_mapping(len)) == 0)
+		bytes = mmap(NULL, range_mapping(len), PROT_READ | PROT_WRITE, flags, fd, 0);
+	if (bytes == MAP_FAILED) {
+		if (fd >= 0)
+			close(fd);
 		return -ENOMEM;
+	}
 	uint64_t *written = (uint64_t *)(void *)(bytes + range_pages(len) * SIM_PAGE);
 	ranges[sim->range_count++] = (struct sim_range){
 		.at = { .gpa = gpa, .len = len },
 		.bytes = bytes,
+		.fd = fd,
 		.written = written,
 		.written_chunks = written + words(range_pages(len)),
 	};
@@ -112,8 +125,14 @@ static void sim_close(void *machine)
 	struct sim *sim = machine;
 	if (sim->paused)
 		sim->host->log(sim->host, HVMI_LOG_WARNING, "sim: closed while paused");
-	for (size_t i = 0; i < sim->range_count; i++)
+	if (sim->mapped_pages)
+		sim->host->log(sim->host, HVMI_LOG_WARNING, "sim: closed with %llu pages mapped",
+			       (unsigned long long)sim->mapped_pages);
+	for (size_t i = 0; i < sim->range_count; i++) {
 		munmap(sim->ranges[i].bytes, range_mapping(sim->ranges[i].at.len));
+		if (sim->ranges[i].fd >= 0)
+			close(sim->ranges[i].fd);
+	}
 	for (size_t i = 0; i < sim->note_count; i++) {
 		free(sim->notes[i].name);
 		free(sim->notes[i].bytes);
@@ -222,7 +241,7 @@ static int sim_map(void *machine, uint32_t index, const void **ret)
 	int r = sim_call(sim, SIM_METHOD_map);
 	if (r)
 		return r;
-	if (sim->nomap)
+	if (sim->nomap || sim->chunks)
 		return -ENOTSUP;
 	/* A pointer cannot say which of its pages are absent. */
 	for (size_t i = 0; i < sim->absent_count; i++) {
@@ -231,6 +250,63 @@ static int sim_map(void *machine, uint32_t index, const void **ret)
 	}
 	*ret = range->bytes;
 	return 0;
+}
+
+static bool is_absent(const struct sim *sim, uint64_t gpa)
+{
+	for (size_t i = 0; i < sim->absent_count; i++) {
+		if (sim_overlap(&sim->absent[i], gpa, SIM_PAGE))
+			return true;
+	}
+	return false;
+}
+
+/* A mapping of its own for each call: what is used after it was given back, or is absent, faults. */
+static int sim_map_pages(void *machine, uint64_t gpa, uint32_t pages, const void **ret,
+			 int32_t *status)
+{
+	struct sim *sim = machine;
+	const struct sim_range *range = find_range(sim, gpa);
+	if (!sim->chunks)
+		return -ENOTSUP;
+	int r = sim_call(sim, SIM_METHOD_map_pages);
+	if (r)
+		return r;
+	bool writable = sim->host->flags & HVMI_OPEN_WRITE;
+	size_t len = (size_t)pages * SIM_PAGE;
+	uint8_t *host = mmap(NULL, len, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED,
+			     range->fd, (off_t)(gpa - range->at.gpa));
+	if (host == MAP_FAILED)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < pages; i++) {
+		status[i] = is_absent(sim, gpa + (uint64_t)i * SIM_PAGE) ? -EFAULT : 0;
+		if (status[i])
+			mprotect(host + (size_t)i * SIM_PAGE, SIM_PAGE, PROT_NONE);
+	}
+	/* Nobody tells when something is written through it. */
+	if (writable)
+		sim_written(sim, gpa, len);
+	uint64_t now = __atomic_add_fetch(&sim->mapped_pages, pages, __ATOMIC_RELAXED);
+	uint64_t peak = __atomic_load_n(&sim->mapped_peak, __ATOMIC_RELAXED);
+	while (now > peak && !__atomic_compare_exchange_n(&sim->mapped_peak, &peak, now, true,
+							  __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+	*ret = host;
+	return 0;
+}
+
+static void sim_unmap_pages(void *machine, const void *mapping, uint32_t pages)
+{
+	struct sim *sim = machine;
+	__atomic_add_fetch(&sim->calls[SIM_METHOD_unmap_pages], 1, __ATOMIC_RELAXED);
+	__atomic_sub_fetch(&sim->mapped_pages, pages, __ATOMIC_RELAXED);
+	munmap((void *)(uintptr_t)mapping, (size_t)pages * SIM_PAGE);
+}
+
+static uint64_t sim_map_generation(void *machine)
+{
+	struct sim *sim = machine;
+	return __atomic_load_n(&sim->generation, __ATOMIC_RELAXED);
 }
 
 static int sim_next_data(void *machine, uint32_t index, uint64_t gpa, struct hvmi_range *ret)
@@ -346,6 +422,9 @@ const struct hvmi_backend *hvmi_backend_sim(void)
 		.set_register = sim_set_register,
 		.pause = sim_pause,
 		.resume = sim_resume,
+		.map_pages = sim_map_pages,
+		.unmap_pages = sim_unmap_pages,
+		.map_generation = sim_map_generation,
 	};
 
 	return &backend;

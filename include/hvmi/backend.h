@@ -182,6 +182,35 @@ struct hvmi_backend {
 	void (*watch_close)(void *watch);
 	/** As hvmi_watch_next(). */
 	int (*watch_next)(void *watch, struct hvmi_machine_news *ret, struct hvmi_error *err);
+
+	/*
+	 * Since 1.0, optional: memory that is mapped piecemeal: ranges for which map() is missing or says
+	 * -ENOTSUP. The core maps chunks of up to 2 MiB when they are first touched, keeps them
+	 * within hvmi_open_options.map_budget, and copies through them. All three from any thread,
+	 * concurrently, also for the same pages.
+	 */
+	/**
+	 * Map @p pages (1 to 512) guest frames from @p gpa on, which is a multiple of 4 KiB; [gpa,
+	 * gpa + pages * 4096) lies in one range and in one chunk that begins at a multiple of 2 MiB.
+	 * *@p ret: a host mapping of all of them, one after the other, writable too if the machine
+	 * was opened with HVMI_OPEN_WRITE, valid until unmap_pages(). status[i]: 0, or the negative
+	 * error of page i, which the core then does not touch: -EFAULT where the guest has no page
+	 * (absent, ballooned out), or one that is paged out on the host and could not be had back
+	 * within reasonable time. Pages may fail one by one; on an error of the whole call nothing
+	 * is mapped. -ENOTSUP, -ENOMEM, -EBUSY: read() and write() are used for this access;
+	 * -ENOTSUP for the first page of RAM, which the core asks for when opening: for all.
+	 */
+	int (*map_pages)(void *machine, uint64_t gpa, uint32_t pages, const void **ret,
+			 int32_t *status);
+	/** Give back what one map_pages() gave, whole: the same pointer and number. */
+	void (*unmap_pages)(void *machine, const void *mapping, uint32_t pages);
+	/**
+	 * Changes when mappings that were given before may show other memory than the guest has now
+	 * in their place (it ballooned a page out and in again, say). Cheap: it is asked when a
+	 * machine is paused or resumed, a space made, an OS attached to, a list begun. The core
+	 * then drops what it has mapped. NULL: that never happens.
+	 */
+	uint64_t (*map_generation)(void *machine);
 };
 
 /**

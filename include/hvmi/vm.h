@@ -40,6 +40,12 @@ struct hvmi_open_options {
 	const struct hvmi_backend *backend;
 	/** Folder of hvmi-backend-SCHEME.so modules, or NULL for the library's own. */
 	const char *module_dir;
+	/**
+	 * Bytes of guest memory that a backend which maps pages (backend.h, map_pages) may have
+	 * mapped at once; 0: 256 MiB. What was not used lately goes first; at least 2 MiB may be
+	 * mapped, and what hvmi_vm_map() gave stays and counts.
+	 */
+	uint64_t map_budget;
 };
 
 /**
@@ -62,7 +68,7 @@ enum hvmi_arch { HVMI_ARCH_UNKNOWN = 0, HVMI_ARCH_X86 = 1, HVMI_ARCH_ARM64 = 2 }
 
 /** hvmi_vm_info.flags: nothing changes the memory: a file, or a machine that stays paused. */
 #define HVMI_VM_STATIC 1u
-/** hvmi_vm_info.flags: guest memory can be mapped without copying. */
+/** hvmi_vm_info.flags: guest memory, some of it at least, can be mapped without copying. */
 #define HVMI_VM_MAPPED 2u
 /** hvmi_vm_info.flags: opened for writing and the backend can write. */
 #define HVMI_VM_WRITABLE 4u
@@ -113,7 +119,12 @@ HVMI_API int hvmi_vm_write(struct hvmi_vm *vm, uint64_t gpa, const void *buf, si
 /**
  * A pointer to guest-physical memory, without copying. Read only, valid until hvmi_vm_unmap();
  * the guest may change it at any time, so copy before you judge. Any thread.
- * @return -EFAULT: not one stretch of RAM. -ENOTSUP: this backend copies (see HVMI_VM_MAPPED).
+ * Map what is needed, give it back soon: where a backend maps piecemeal (a live machine), what is out
+ * counts towards hvmi_open_options.map_budget, and shows the pages that were there when it was
+ * mapped, whatever the guest puts in their place.
+ * @return -EFAULT: not one stretch of RAM, or a page of it is absent. -ENOTSUP: this backend copies
+ * (see HVMI_VM_MAPPED), or it maps piecemeal and the stretch crosses a multiple of 2 MiB: read it.
+ * -EBUSY: what others hold fills the budget: read it.
  * A file that is cut short while it is mapped reads as zeros; hvmi_vm_lost() then tells.
  */
 HVMI_API int hvmi_vm_map(struct hvmi_vm *vm, uint64_t gpa, size_t len, const void **ret);

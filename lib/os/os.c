@@ -71,6 +71,7 @@ HVMI_API int hvmi_os_attach(struct hvmi_vm *vm, const struct hvmi_os_options *op
 		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS,
 				      "a required argument is NULL, or struct hvmi_os_options holds "
 				      "what this version does not know: zero it and set size");
+	vm_refresh(vm);
 	struct hvmi_os *os = calloc(1, sizeof(*os));
 	if (!os)
 		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");

@@ -14,6 +14,7 @@ HVMI_API int hvmi_space_create(struct hvmi_vm *vm, const struct hvmi_space_confi
 {
 	if (!vm || !config || !ret)
 		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS, "a required argument is NULL");
+	vm_refresh(vm);
 	struct hvmi_space *space = calloc(1, sizeof(*space));
 	if (!space)
 		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");

@@ -20,7 +20,28 @@ static int map_range(struct hvmi_vm *vm, struct vm_range *r)
 	return r->guard ? 0 : -ENOMEM;
 }
 
-static int take_ranges(struct hvmi_vm *vm, struct hvmi_error *err)
+/* Is there a range that the backend maps piecemeal? */
+static bool maps_pages(const struct hvmi_vm *vm)
+{
+	if (!vm->backend.map_pages || !vm->backend.unmap_pages)
+		return false;
+	for (uint32_t i = 0; i < vm->range_count; i++) {
+		const struct vm_range *r = &vm->ranges[i];
+		uint64_t gpa = r->gpa + FRAME_SIZE - 1;
+		gpa -= gpa % FRAME_SIZE;
+		if (r->host || gpa < r->gpa || r->len < gpa - r->gpa + FRAME_SIZE)
+			continue;
+		int32_t status = 0;
+		const void *host;
+		int rc = vm->backend.map_pages(vm->machine, gpa, 1, &host, &status);
+		if (rc == 0)
+			vm->backend.unmap_pages(vm->machine, host, 1);
+		return rc != -ENOTSUP;
+	}
+	return false;
+}
+
+static int take_ranges(struct hvmi_vm *vm, uint64_t map_budget, struct hvmi_error *err)
 {
 	uint32_t count = vm->description.ranges;
 	if (count > HVMI_RANGES_MAX)
@@ -55,10 +76,12 @@ static int take_ranges(struct hvmi_vm *vm, struct hvmi_error *err)
 					      "guest memory cannot be mapped: %s",
 					      hvmi_error_name(rc));
 	}
+	if (maps_pages(vm) && physmap_create(vm, map_budget, &vm->physmap))
+		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
 	return 0;
 }
 
-static int open_machine(struct hvmi_vm *vm, const struct hvmi_target *target,
+static int open_machine(struct hvmi_vm *vm, const struct hvmi_target *target, uint64_t map_budget,
 			struct hvmi_error *err)
 {
 	void *machine = NULL;
@@ -77,7 +100,7 @@ static int open_machine(struct hvmi_vm *vm, const struct hvmi_target *target,
 		return hvmi_error_set(err, rc, HVMI_NO_ADDRESS, "the machine cannot be described");
 	vm->description = description;
 	vm->description.format[sizeof(vm->description.format) - 1] = '\0';
-	return take_ranges(vm, err);
+	return take_ranges(vm, map_budget, err);
 }
 
 HVMI_API int hvmi_open(const char *target_text, const struct hvmi_open_options *options,
@@ -102,7 +125,7 @@ HVMI_API int hvmi_open(const char *target_text, const struct hvmi_open_options *
 	}
 	rc = link_backend(&vm->link, target->scheme, &o, &vm->backend, err);
 	if (!rc)
-		rc = open_machine(vm, target, err);
+		rc = open_machine(vm, target, o.map_budget, err);
 	target_free(target);
 	if (rc) {
 		hvmi_close(vm);
@@ -121,6 +144,7 @@ HVMI_API void hvmi_close(struct hvmi_vm *vm)
 		vm->backend.resume(vm->machine, NULL);
 	for (uint32_t i = 0; i < vm->range_count; i++)
 		guard_remove(vm->ranges[i].guard);
+	physmap_destroy(vm->physmap);
 	if (vm->machine)
 		vm->backend.close(vm->machine);
 	free(vm->ranges);

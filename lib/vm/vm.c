@@ -16,10 +16,10 @@ HVMI_API int hvmi_vm_get_info(const struct hvmi_vm *vm, struct hvmi_vm_info *ret
 	if (vm->range_count) {
 		const struct vm_range *last = &vm->ranges[vm->range_count - 1];
 		info.max_gpa = last->gpa + last->len - 1;
-		if (vm->ranges[0].host)
+		if (vm->ranges[0].host || vm->physmap)
 			info.flags |= HVMI_VM_MAPPED;
 	}
-	if ((vm->link.host.flags & HVMI_OPEN_WRITE) && vm->backend.write)
+	if ((vm->link.host.flags & HVMI_OPEN_WRITE) && (vm->backend.write || vm->physmap))
 		info.flags |= HVMI_VM_WRITABLE;
 	snprintf(info.scheme, sizeof(info.scheme), "%s", vm->backend.scheme);
 	text_sanitise(d->format, strlen(d->format), info.format, sizeof(info.format));
@@ -67,6 +67,8 @@ struct transfer {
 static int transfer_copied(const struct hvmi_vm *vm, uint64_t gpa, struct transfer t, size_t len,
 			   size_t *done)
 {
+	if (t.from && !vm->backend.write)
+		return -ENOTSUP;
 	size_t step = len;
 	while (*done < len) {
 		size_t n = MIN(step, len - *done);
@@ -85,9 +87,32 @@ static int transfer_copied(const struct hvmi_vm *vm, uint64_t gpa, struct transf
 	return 0;
 }
 
+/* Through what is mapped piecemeal, and where that cannot be, through the backend. */
+static int transfer_pieces(const struct hvmi_vm *vm, uint64_t gpa, struct transfer t, size_t len,
+			   size_t *done)
+{
+	while (*done < len) {
+		struct physmap_copy copy = { t.to ? t.to + *done : NULL,
+					     t.from ? t.from + *done : NULL };
+		size_t n = 0;
+		int rc = physmap_copy(vm->physmap, gpa + *done, copy, len - *done, &n);
+		if (rc == -ENOTSUP) {
+			struct transfer rest = { copy.to, copy.from };
+			size_t left = CHUNK_SIZE - (gpa + *done) % CHUNK_SIZE;
+			rc = transfer_copied(vm, gpa + *done, rest, MIN(left, len - *done), &n);
+		}
+		*done += n;
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
 static int transfer_in_range(const struct hvmi_vm *vm, const struct vm_range *r, uint64_t gpa,
 			     struct transfer t, size_t len, size_t *done)
 {
+	if (!r->host && vm->physmap)
+		return transfer_pieces(vm, gpa, t, len, done);
 	if (!r->host || t.from)
 		return transfer_copied(vm, gpa, t, len, done);
 	const uint8_t *host = r->host + (gpa - r->gpa);
@@ -129,7 +154,8 @@ HVMI_API int hvmi_vm_read(struct hvmi_vm *vm, uint64_t gpa, void *buf, size_t le
 HVMI_API int hvmi_vm_write(struct hvmi_vm *vm, uint64_t gpa, const void *buf, size_t len,
 			   size_t *done_ret)
 {
-	int rc = !(vm->link.host.flags & HVMI_OPEN_WRITE) ? -EACCES : !vm->backend.write ? -ENOTSUP : 0;
+	int rc = !(vm->link.host.flags & HVMI_OPEN_WRITE) ? -EACCES :
+		 !vm->backend.write && !vm->physmap ? -ENOTSUP : 0;
 	if (rc) {
 		if (done_ret)
 			*done_ret = 0;
@@ -144,7 +170,7 @@ HVMI_API int hvmi_vm_map(struct hvmi_vm *vm, uint64_t gpa, size_t len, const voi
 	if (!r || len > r->len - (gpa - r->gpa))
 		return -EFAULT;
 	if (!r->host)
-		return -ENOTSUP;
+		return vm->physmap ? physmap_hold(vm->physmap, gpa, len, ret) : -ENOTSUP;
 	*ret = r->host + (gpa - r->gpa);
 	return 0;
 }
@@ -152,9 +178,9 @@ HVMI_API int hvmi_vm_map(struct hvmi_vm *vm, uint64_t gpa, size_t len, const voi
 HVMI_API void hvmi_vm_unmap(struct hvmi_vm *vm, const void *mapping, size_t len)
 {
 	/* Whole ranges stay mapped until hvmi_close(). */
-	(void)vm;
-	(void)mapping;
 	(void)len;
+	if (vm->physmap)
+		physmap_unhold(vm->physmap, mapping);
 }
 
 HVMI_API int hvmi_vm_lost(const struct hvmi_vm *vm)
@@ -184,6 +210,7 @@ HVMI_API int hvmi_vm_pause(struct hvmi_vm *vm, struct hvmi_error *err)
 			return rc;
 	}
 	vm->pauses++;
+	vm_refresh(vm);
 	return 0;
 }
 
@@ -198,6 +225,7 @@ HVMI_API int hvmi_vm_resume(struct hvmi_vm *vm, struct hvmi_error *err)
 			return rc;
 	}
 	vm->pauses--;
+	vm_refresh(vm);
 	return 0;
 }
 

@@ -7,10 +7,11 @@
 #include <hvmi/vm.h>
 
 #include "vm/guard.h"
+#include "vm/physmap.h"
 
 struct vm_range {
 	uint64_t gpa, len;
-	const uint8_t *host;	/* NULL: only the backend's read() reaches it */
+	const uint8_t *host;	/* NULL: hvmi_vm.physmap or the backend's read() reach it */
 	struct guard *guard;	/* of host */
 	uint32_t index;		/* what the backend calls it */
 };
@@ -39,6 +40,7 @@ struct hvmi_vm {
 	struct hvmi_machine description;
 	struct vm_range *ranges;	/* ascending */
 	uint32_t range_count;
+	struct physmap *physmap;	/* of the ranges without a pointer; NULL: they are copied */
 	uint32_t pauses;
 	uint64_t ram;
 };
@@ -72,6 +74,16 @@ static inline const void *vm_pointer(const struct hvmi_vm *vm, uint64_t gpa, uin
 		return NULL;
 	*len_ret = r->len - (gpa - r->gpa);
 	return r->host + (gpa - r->gpa);
+}
+
+/*
+ * Before something begins that wants to see the machine as it is now: what was mapped piecemeal may
+ * be out of date. Any thread.
+ */
+static inline void vm_refresh(struct hvmi_vm *vm)
+{
+	if (vm->physmap)
+		physmap_refresh(vm->physmap);
 }
 
 /* A struct source over guest-physical memory: .context is the struct hvmi_vm. */

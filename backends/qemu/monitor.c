@@ -126,7 +126,9 @@ int monitor_drain(struct monitor *m)
 {
 	if (m->gone)
 		return -ESRCH;
-	int rc = m->ops->drain(m->transport, &m->saw);
+	uint32_t saw = 0;
+	int rc = m->ops->drain(m->transport, &saw);
+	m->saw = saw ? saw : m->saw;
 	if (rc == -ESRCH)
 		m->gone = true;
 	return rc;

@@ -16,7 +16,7 @@
 /* Bytes of an answer that are taken. */
 #define MONITOR_ANSWER_MAX (16u * 1024 * 1024)
 
-/* What QEMU told without being asked. */
+/* What QEMU told without being asked; the last of these counts. */
 #define MONITOR_SAW_STOP 1u
 #define MONITOR_SAW_RESUME 2u
 
@@ -28,7 +28,10 @@ struct monitor_ops {
 	 */
 	int (*execute)(void *transport, const char *command, int send_fd, char **answer_ret,
 		       struct hvmi_error *err);
-	/* Take what was told without being asked, without waiting. -ESRCH: QEMU is gone. */
+	/*
+	 * Take what was told without being asked, without waiting. *@p saw: 0 or MONITOR_SAW_*.
+	 * -ESRCH: QEMU is gone.
+	 */
 	int (*drain)(void *transport, uint32_t *saw);
 	/* Polls readable when there may be something to drain; -1: there never is. */
 	int (*fd)(void *transport);
@@ -40,7 +43,7 @@ struct monitor {
 	void *transport;
 	const char *name;	/* of the machine, for messages */
 	pid_t peer;		/* who listens at the other end, or 0 */
-	uint32_t saw;		/* MONITOR_SAW_* since it was last cleared */
+	uint32_t saw;		/* MONITOR_SAW_*, or 0 since it was last cleared */
 	bool gone;
 };
 

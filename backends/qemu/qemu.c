@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "hmp.h"
+#include "run.h"
 
 static int compare_indexes(const void *a, const void *b)
 {
@@ -20,7 +20,8 @@ static int take_vcpus(struct qemu *q, const json_t *cpus, struct hvmi_error *err
 		return hvmi_error_set(err, -EOVERFLOW, HVMI_NO_ADDRESS, "%s has %zu vCPUs", q->name,
 				      count);
 	q->cpu_index = calloc(count, sizeof(*q->cpu_index));
-	if (!q->cpu_index)
+	q->vcpus = calloc(count, sizeof(*q->vcpus));
+	if (!q->cpu_index || !q->vcpus)
 		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
 	for (size_t i = 0; i < count; i++)
 		q->cpu_index[i] = (uint32_t)json_integer_value(
@@ -71,18 +72,29 @@ static int ask(struct qemu *q, struct hvmi_error *err)
 void qemu_close(void *machine)
 {
 	struct qemu *q = machine;
+	run_drop_stub(q);
 	ram_close(&q->ram);
 	monitor_close(&q->monitor);
 	pthread_mutex_destroy(&q->lock);
 	free(q->cpu_index);
+	free(q->vcpus);
 	free(q->name);
 	free(q);
+}
+
+static int take_options(struct qemu *q, const struct hvmi_target *target, struct hvmi_error *err)
+{
+	const char *how = hvmi_target_option(target, "write");
+	if (how && strcmp(how, "plain") && strcmp(how, "safe"))
+		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS,
+				      "write=%s is not known: safe or plain", how);
+	q->write_plain = how && !strcmp(how, "plain");
+	return 0;
 }
 
 int qemu_attach(struct monitor *monitor, char *name, const struct hvmi_target *target,
 		const struct hvmi_backend_host *host, void **ret, struct hvmi_error *err)
 {
-	(void)target;
 	struct qemu *q = calloc(1, sizeof(*q));
 	if (!q) {
 		monitor_close(monitor);
@@ -94,7 +106,9 @@ int qemu_attach(struct monitor *monitor, char *name, const struct hvmi_target *t
 	q->monitor.name = q->name = name;
 	q->ram.process = -1;
 	pthread_mutex_init(&q->lock, NULL);
-	int rc = ask(q, err);
+	int rc = take_options(q, target, err);
+	if (!rc)
+		rc = ask(q, err);
 	if (rc) {
 		qemu_close(q);
 		return rc;
@@ -150,24 +164,38 @@ int qemu_read(void *machine, uint64_t gpa, void *buf, size_t len)
 	return rc;
 }
 
-/* Stop the machine if it runs, and remember whether others had. */
-static int stop(struct qemu *q, struct hvmi_error *err)
+/* Through the stub: QEMU forgets its translation of what is written to. */
+static int write_told(struct qemu *q, uint64_t gpa, const void *buf, size_t len)
 {
-	bool running;
-	int rc = monitor_running(&q->monitor, &running, err);
+	int rc = run_hold_stub(q, false, NULL);
 	if (rc)
 		return rc;
-	q->others_paused = !running;
-	return running ? monitor_command(&q->monitor, "stop", NULL, NULL, err) : 0;
+	rc = stub_write(q->stub, gpa, buf, len, NULL);
+	int release_rc = run_release(q, NULL);
+	return rc ? rc : release_rc;
+}
+
+int qemu_write(void *machine, uint64_t gpa, const void *buf, size_t len)
+{
+	struct qemu *q = machine;
+	const struct ram_range *r = ram_range_of(&q->ram, gpa);
+	if (!r)
+		return -EFAULT;
+	int rc = q->tcg && !q->write_plain ? -ENOTSUP : ram_write(&q->ram, r, gpa, buf, len);
+	if (rc != -ENOTSUP)
+		return rc;
+	pthread_mutex_lock(&q->lock);
+	rc = write_told(q, gpa, buf, len);
+	pthread_mutex_unlock(&q->lock);
+	return rc;
 }
 
 int qemu_pause(void *machine, struct hvmi_error *err)
 {
 	struct qemu *q = machine;
 	pthread_mutex_lock(&q->lock);
-	int rc = stop(q, err);
-	if (!rc)
-		q->paused = true;
+	int rc = run_hold(q, err);
+	q->paused = !rc;
 	pthread_mutex_unlock(&q->lock);
 	return rc;
 }
@@ -176,33 +204,32 @@ int qemu_resume(void *machine, struct hvmi_error *err)
 {
 	struct qemu *q = machine;
 	pthread_mutex_lock(&q->lock);
-	int rc = q->others_paused ? 0 :
-				    monitor_command(&q->monitor, "cont", NULL, NULL, err);
-	if (!rc)
-		q->paused = false;
+	q->paused = false;
+	int rc = run_release(q, err);
+	q->paused = rc;
 	pthread_mutex_unlock(&q->lock);
 	return rc;
 }
 
-static int get_registers(struct qemu *q, uint32_t vcpu, struct hvmi_registers *ret,
-			 struct hvmi_error *err)
-{
-	char *text;
-	int rc = monitor_hmp(&q->monitor, q->cpu_index[vcpu], "info registers", &text, err);
-	if (rc)
-		return rc;
-	if (q->arch == HVMI_ARCH_X86)
-		hmp_registers_x86(text, ret);
-	free(text);
-	return 0;
-}
-
-int qemu_get_registers(void *machine, uint32_t vcpu, struct hvmi_registers *ret,
-			      struct hvmi_error *err)
+int qemu_capability(void *machine, uint32_t capability, struct hvmi_error *err)
 {
 	struct qemu *q = machine;
-	pthread_mutex_lock(&q->lock);
-	int rc = get_registers(q, vcpu, ret, err);
-	pthread_mutex_unlock(&q->lock);
-	return rc;
+	switch (capability) {
+	case HVMI_CAN_PAUSE:
+		return 0;
+	case HVMI_CAN_SET_REGISTERS:
+	case HVMI_CAN_BREAKPOINTS:
+	case HVMI_CAN_EVENT + HVMI_EVENT_STEP:
+	case HVMI_CAN_EVENT + HVMI_EVENT_BREAKPOINT:
+	case HVMI_CAN_EVENT + HVMI_EVENT_WATCHPOINT:
+		if (q->arch == HVMI_ARCH_X86)
+			return 0;
+		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
+				      "of QEMU's machines only those of x86 have registers and "
+				      "events yet");
+	default:
+		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
+				      "QEMU does not do this: its gdbstub has breakpoints, "
+				      "watchpoints, single-steps and registers");
+	}
 }

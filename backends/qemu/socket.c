@@ -98,10 +98,11 @@ static int next_line(struct connection *c, int64_t deadline, char **ret)
 static bool note_event(struct connection *c, const json_t *message)
 {
 	const char *name = json_string_value(json_object_get(message, "event"));
+	/* The last of the two counts. */
 	if (name && !strcmp(name, "STOP"))
-		c->saw |= MONITOR_SAW_STOP;
+		c->saw = MONITOR_SAW_STOP;
 	if (name && !strcmp(name, "RESUME"))
-		c->saw |= MONITOR_SAW_RESUME;
+		c->saw = MONITOR_SAW_RESUME;
 	return name;
 }
 
@@ -202,7 +203,7 @@ static int socket_drain(void *transport, uint32_t *saw)
 			free(line);
 		}
 	} while (rc == 1);
-	*saw |= c->saw;
+	*saw = c->saw;
 	c->saw = 0;
 	return rc;
 }

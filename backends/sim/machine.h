@@ -17,7 +17,11 @@
 /* Every method that can be made to fail. */
 #define SIM_METHODS(X)                                                                             \
 	X(open) X(describe) X(range) X(read) X(write) X(map) X(next_data) X(note)                  \
-	X(get_register) X(set_register) X(pause) X(resume) X(map_pages) X(unmap_pages)
+	X(get_register) X(set_register) X(pause) X(resume) X(map_pages) X(unmap_pages)             \
+	X(get_registers) X(set_registers)                                                          \
+	X(capability) X(inject) X(events_open) X(event_request) X(event_cancel) X(event_next)      \
+	X(event_answer) X(view_create) X(view_destroy) X(view_switch) X(view_set_rights)           \
+	X(view_get_rights) X(view_remap) X(page_create) X(page_destroy)
 
 enum sim_method {
 #define X(name) SIM_METHOD_##name,
@@ -73,6 +77,7 @@ struct sim {
 	uint64_t calls[SIM_METHOD_COUNT];
 	uint64_t generation;	/* what map_generation says */
 	uint64_t mapped_pages, mapped_peak;	/* by map_pages: now, and at most so far */
+	struct sim_probe *probe;	/* NULL: the vCPUs do nothing */
 };
 
 /* Run a script; on failure what it made stays in @p sim. */

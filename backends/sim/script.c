@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "machine.h"
+#include "probe.h"
 
 struct script {
 	struct sim *sim;
@@ -142,6 +142,25 @@ static int do_arch(struct script *s)
 	else
 		return script_error(s, -EINVAL, "architecture '%s' is unknown", name);
 	return line_end(s);
+}
+
+static int do_probe(struct script *s)
+{
+	uint64_t gpa, left;
+	int r = need_number(s, "the address", &gpa);
+	if (r == 0)
+		r = line_end(s);
+	if (r)
+		return r;
+	if (s->sim->probe)
+		return script_error(s, -EINVAL, "there is a probe already");
+	if (gpa % SIM_PAGE || !sim_ram(s->sim, gpa, &left) || left < SIM_PAGE)
+		return script_error(s, -EINVAL, "a mailbox is a page of RAM");
+	s->sim->probe = calloc(1, sizeof(*s->sim->probe));
+	if (!s->sim->probe)
+		return script_error(s, -ENOMEM, "out of memory");
+	s->sim->probe->mailbox = gpa;
+	return 0;
 }
 
 static int do_ram(struct script *s)
@@ -461,7 +480,7 @@ static int run_line(struct script *s)
 	} directives[] = {
 		{ "absent", do_absent }, { "arch", do_arch }, { "bytes", do_bytes },
 		{ "chunks", do_chunks }, { "fail", do_fail }, { "load", do_load },
-		{ "nomap", do_nomap }, { "note", do_note }, { "ram", do_ram },
+		{ "nomap", do_nomap }, { "note", do_note }, { "probe", do_probe }, { "ram", do_ram },
 		{ "static", do_static }, { "u32", do_u32 }, { "u64", do_u64 },
 		{ "vcpu", do_vcpu },
 	};

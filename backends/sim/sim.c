@@ -5,7 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "machine.h"
+#include "probe.h"
 #include "sim.h"
 
 /* Counts a call. Any thread: reads run concurrently. */
@@ -128,6 +128,7 @@ static void sim_close(void *machine)
 	if (sim->mapped_pages)
 		sim->host->log(sim->host, HVMI_LOG_WARNING, "sim: closed with %llu pages mapped",
 			       (unsigned long long)sim->mapped_pages);
+	probe_free(sim);
 	for (size_t i = 0; i < sim->range_count; i++) {
 		munmap(sim->ranges[i].bytes, range_mapping(sim->ranges[i].at.len));
 		if (sim->ranges[i].fd >= 0)
@@ -154,6 +155,8 @@ static int sim_open(const struct hvmi_target *target, const struct hvmi_backend_
 		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "sim: out of memory");
 	sim->host = host;
 	r = sim_script_run(sim, hvmi_target_what(target), err);
+	if (r == 0 && probe_start(sim))
+		r = hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "sim: out of memory");
 	if (r == 0) {
 		r = sim_call(sim, SIM_METHOD_open);
 		if (r)
@@ -231,6 +234,7 @@ static int sim_write(void *machine, uint64_t gpa, const void *buf, size_t len)
 	sim_written(sim, gpa, len);
 	sim->host->log(sim->host, HVMI_LOG_DEBUG, "sim: write 0x%llx %zu",
 		       (unsigned long long)gpa, len);
+	probe_run(sim);
 	return 0;
 }
 
@@ -379,18 +383,93 @@ static int sim_set_register(void *machine, uint32_t vcpu, uint32_t id, uint64_t 
 	return 0;
 }
 
+/* Count a call; where the script has it fail, that is told. */
+static int try(void *machine, enum sim_method method, const char *name, struct hvmi_error *err)
+{
+	int r = sim_call(machine, method);
+	return r ? hvmi_error_set(err, r, HVMI_NO_ADDRESS, "sim: the script makes %s fail", name) : 0;
+}
+
+static int sim_get_registers(void *machine, uint32_t vcpu, struct hvmi_registers *ret,
+			     struct hvmi_error *err)
+{
+	struct sim *sim = machine;
+	int r = try(sim, SIM_METHOD_get_registers, "get_registers", err);
+	if (r == 0)
+		probe_snapshot(&sim->vcpus[vcpu], ret);
+	return r;
+}
+
+static int sim_set_registers(void *machine, uint32_t vcpu, const struct hvmi_registers *values,
+			     struct hvmi_error *err)
+{
+	struct sim *sim = machine;
+	int r = try(sim, SIM_METHOD_set_registers, "set_registers", err);
+	if (r)
+		return r;
+	for (uint32_t id = 0; id < HVMI_REGISTERS_MAX; id++)
+		if (hvmi_registers_known(values, id) &&
+		    (id >= HVMI_REGISTER_END || !sim->vcpus[vcpu].known[id]))
+			return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
+					      "sim: the script gives vCPU %u no register %u", vcpu,
+					      id);
+	for (uint32_t id = 0; id < HVMI_REGISTER_END; id++)
+		if (hvmi_registers_known(values, id))
+			sim->vcpus[vcpu].values[id] = values->values[id];
+	return 0;
+}
+
+/* Every method of the probe behind one that may fail: its parameters, and how they are called. */
+#define PROBE_METHODS(X)                                                                           \
+	X(capability, (void *m, uint32_t a, struct hvmi_error *err), (m, a, err))                  \
+	X(inject, (void *m, uint32_t a, const struct hvmi_injection *b, struct hvmi_error *err),   \
+	  (m, a, b, err))                                                                          \
+	X(events_open, (void *m, uint32_t a, int *b, struct hvmi_error *err), (m, a, b, err))      \
+	X(event_request,                                                                           \
+	  (void *m, const struct hvmi_event_request *a, struct hvmi_error *err), (m, a, err))      \
+	X(event_cancel,                                                                            \
+	  (void *m, const struct hvmi_event_request *a, struct hvmi_error *err), (m, a, err))      \
+	X(event_next,                                                                              \
+	  (void *m, struct hvmi_event *a, struct hvmi_registers *b, struct hvmi_error *err),       \
+	  (m, a, b, err))                                                                          \
+	X(event_answer,                                                                            \
+	  (void *m, const struct hvmi_event *a, const struct hvmi_answer *b,                       \
+	   struct hvmi_error *err), (m, a, b, err))                                                \
+	X(view_create, (void *m, uint32_t a, uint32_t *b, struct hvmi_error *err), (m, a, b, err)) \
+	X(view_destroy, (void *m, uint32_t a, struct hvmi_error *err), (m, a, err))                \
+	X(view_switch, (void *m, uint32_t a, struct hvmi_error *err), (m, a, err))                 \
+	X(view_set_rights,                                                                         \
+	  (void *m, uint32_t a, uint64_t b, uint64_t c, uint32_t d, struct hvmi_error *err),       \
+	  (m, a, b, c, d, err))                                                                    \
+	X(view_get_rights,                                                                         \
+	  (void *m, uint32_t a, uint64_t b, uint32_t *c, struct hvmi_error *err),                  \
+	  (m, a, b, c, err))                                                                       \
+	X(view_remap,                                                                              \
+	  (void *m, uint32_t a, uint64_t b, uint64_t c, struct hvmi_error *err),                   \
+	  (m, a, b, c, err))                                                                       \
+	X(page_create, (void *m, uint64_t *a, void **b, struct hvmi_error *err), (m, a, b, err))   \
+	X(page_destroy, (void *m, uint64_t a, struct hvmi_error *err), (m, a, err))
+#define X(name, parameters, arguments)                                                             \
+	static int sim_##name parameters                                                           \
+	{                                                                                          \
+		int r = try(m, SIM_METHOD_##name, #name, err);                                     \
+		return r ? r : probe_##name arguments;                                             \
+	}
+PROBE_METHODS(X)
+#undef X
+
 static int set_paused(struct sim *sim, enum sim_method method, bool paused, struct hvmi_error *err)
 {
 	const char *name = paused ? "pause" : "resume";
-	int r = sim_call(sim, method);
+	int r = try(sim, method, name, err);
 	if (r)
-		return hvmi_error_set(err, r, HVMI_NO_ADDRESS, "sim: the script makes %s fail",
-				      name);
+		return r;
 	if (sim->paused == paused)
 		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS, "sim: %s of a machine that %s",
 				      name, paused ? "is paused" : "runs");
 	sim->paused = paused;
 	sim->host->log(sim->host, HVMI_LOG_DEBUG, "sim: %s", name);
+	probe_run(sim);
 	return 0;
 }
 
@@ -425,6 +504,12 @@ const struct hvmi_backend *hvmi_backend_sim(void)
 		.map_pages = sim_map_pages,
 		.unmap_pages = sim_unmap_pages,
 		.map_generation = sim_map_generation,
+		.get_registers = sim_get_registers,
+		.set_registers = sim_set_registers,
+		.events_close = probe_events_close,
+#define X(name, parameters, arguments) .name = sim_##name,
+		PROBE_METHODS(X)
+#undef X
 	};
 
 	return &backend;

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stddef.h>
+#include <time.h>
+
+#include "suite.h"
+
+#define FIELD(name) (machine.mailbox + offsetof(struct probe_mailbox, name))
+/* How far from a place its instructions are. */
+#define NEAR 64u
+
+int64_t now_ms(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+void nap_ms(int ms)
+{
+	const struct timespec nap = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000l };
+	nanosleep(&nap, NULL);
+}
+
+void need(uint32_t capability)
+{
+	if (hvmi_vm_capability(machine.vm, capability, &error))
+		skip("%s: %s", hvmi_capability_name(capability), error.text);
+}
+
+void need_event(uint32_t kind)
+{
+	need(HVMI_CAN_EVENT + kind);
+}
+
+void need_running(void)
+{
+	if (machine.info.flags & HVMI_VM_STATIC)
+		skip("the machine stands still");
+}
+
+void need_probe(uint32_t features)
+{
+	static const char *const names[] = { "no module in its kernel", "no signals", "no workers",
+					     "no checks of its own", "not on Xen" };
+	need_running();
+	if (!machine.space)
+		skip("%s", machine.no_probe);
+	if (!(machine.info.flags & HVMI_VM_WRITABLE))
+		skip("the machine cannot be written to");
+	for (unsigned i = 0; i < sizeof(names) / sizeof(*names); i++)
+		if (features & ~machine.box.features & 1u << i)
+			skip("the guest has %s", names[i]);
+}
+
+uint64_t user_place(enum probe_place place)
+{
+	return machine.box.code + machine.offsets[place];
+}
+
+uint64_t exec_place(enum probe_place place)
+{
+	return machine.box.exec + machine.offsets[place];
+}
+
+uint64_t kernel_place(enum probe_place place)
+{
+	need_probe(PROBE_KERNEL);
+	return machine.box.kcode + machine.offsets[place];
+}
+
+uint64_t data_page(unsigned index)
+{
+	return machine.box.data + (uint64_t)index * PAGE;
+}
+
+uint64_t gpa_of(uint64_t gva)
+{
+	uint64_t gpa;
+	int r = hvmi_space_translate(machine.space, gva, &gpa);
+	if (r)
+		fail("0x%llx is not mapped: %s", (unsigned long long)gva, hvmi_error_name(r));
+	return gpa;
+}
+
+void guest_read(uint64_t gva, void *buf, size_t len)
+{
+	int r = hvmi_space_read(machine.space, gva, buf, len, NULL);
+	if (r)
+		fail("0x%llx cannot be read: %s", (unsigned long long)gva, hvmi_error_name(r));
+}
+
+void guest_write(uint64_t gva, const void *buf, size_t len)
+{
+	int r = hvmi_space_write(machine.space, gva, buf, len, NULL);
+	if (r)
+		fail("0x%llx cannot be written: %s", (unsigned long long)gva, hvmi_error_name(r));
+}
+
+struct hvmi_space *kernel_space(void)
+{
+	/* The process maps the kernel too. */
+	struct hvmi_space_config config = { .size = sizeof(config) };
+	struct hvmi_space *space;
+	GOOD(hvmi_space_get_config(machine.space, &config));
+	GOOD(hvmi_space_create(machine.vm, &config, &space, &error));
+	return space;
+}
+
+struct probe_mailbox mailbox_now(void)
+{
+	struct probe_mailbox box;
+	guest_read(machine.mailbox, &box, sizeof(box));
+	return box;
+}
+
+uint32_t last_vcpu(void)
+{
+	uint32_t guest = machine.box.vcpus, host = machine.info.vcpus;
+	return (guest < host ? guest : host) - 1;
+}
+
+void start_command(uint32_t op, uint32_t vcpu, uint64_t function, uint64_t a, uint64_t b, uint64_t c)
+{
+	struct probe_command command = { .number = machine.number + 1, .op = op, .vcpu = vcpu,
+					 .function = function, .args = { a, b, c } };
+	const size_t rest = offsetof(struct probe_command, op);
+	if (!call_done())
+		fail("the probe is not done with what it was told before");
+	/* The number last: whoever sees it sees the rest. */
+	guest_write(FIELD(command) + rest, (const char *)&command + rest, sizeof(command) - rest);
+	machine.number = command.number;
+	guest_write(FIELD(command.number), &command.number, sizeof(command.number));
+}
+
+void start_call(uint32_t vcpu, uint64_t function, uint64_t a, uint64_t b, uint64_t c)
+{
+	uint64_t kcode = machine.box.kcode;
+	bool kernel = kcode && function - kcode < PROBE_CODE_BYTES;
+	start_command(kernel ? PROBE_KCALL : PROBE_CALL, vcpu, function, a, b, c);
+}
+
+bool call_done(void)
+{
+	uint64_t number;
+	guest_read(FIELD(result.number), &number, sizeof(number));
+	return number == machine.number;
+}
+
+struct probe_result end_call(void)
+{
+	struct probe_result result;
+	for (int64_t end = now_ms() + options.timeout_ms; !call_done(); nap_ms(1))
+		if (now_ms() > end)
+			fail("the probe did not come back in %d ms", options.timeout_ms);
+	guest_read(FIELD(result), &result, sizeof(result));
+	if (result.status)
+		fail("the probe says %lld", (long long)result.status);
+	return result;
+}
+
+struct probe_result guest_call(uint32_t vcpu, uint64_t function, uint64_t a, uint64_t b, uint64_t c)
+{
+	start_call(vcpu, function, a, b, c);
+	return end_call();
+}
+
+void open_events(void)
+{
+	GOOD(hvmi_events_open(machine.vm, NULL, &machine.events, &error));
+}
+
+struct hvmi_event_request request_of(uint32_t kind)
+{
+	return (struct hvmi_event_request){ .size = sizeof(struct hvmi_event_request),
+					    .kind = kind };
+}
+
+void request(const struct hvmi_event_request *r)
+{
+	int rc = hvmi_events_request(machine.events, r, &error);
+	if (rc)
+		fail("request of %s: %s: %s", hvmi_event_name(r->kind), hvmi_error_name(rc),
+		     error.text);
+}
+
+uint64_t event_register(const struct hvmi_event *event, uint32_t id)
+{
+	uint64_t value;
+	if (hvmi_registers_get(event->registers, id, &value))
+		fail("the %s event does not tell %s", hvmi_event_name(event->kind),
+		     hvmi_register_name(id));
+	return value;
+}
+
+/* What lets the instruction happen, once. */
+static uint32_t let_happen(struct machine *m, const struct hvmi_event *event)
+{
+	switch (event->kind) {
+	case HVMI_EVENT_BREAKPOINT:
+		return event->insn_length ? HVMI_ANSWER_REINJECT : 0;
+	case HVMI_EVENT_DEBUG:
+		return HVMI_ANSWER_REINJECT;
+	case HVMI_EVENT_ACCESS:
+	case HVMI_EVENT_CPUID:
+	case HVMI_EVENT_DESCRIPTOR:
+	case HVMI_EVENT_IO:
+		return hvmi_vm_capability(m->vm, HVMI_CAN_EMULATE, NULL) ? 0 :
+									   HVMI_ANSWER_EMULATE;
+	default:
+		return 0;
+	}
+}
+
+void pass_on(struct machine *m, const struct hvmi_event *event)
+{
+	struct hvmi_answer a = { .size = sizeof(a), .flags = let_happen(m, event) };
+	m->foreign++;
+	if (event->flags & HVMI_EVENT_WAITS)
+		GOOD(hvmi_events_answer(m->events, event, &a, &error));
+}
+
+struct hvmi_event expect(uint32_t kind, uint64_t where)
+{
+	struct hvmi_event event = { .size = sizeof(event) };
+	const int64_t end = now_ms() + options.timeout_ms;
+	uint64_t others = 0;
+	for (int64_t left; (left = end - now_ms()) > 0;) {
+		int r = hvmi_events_next(machine.events, (int)left, &event, &error);
+		if (r < 0)
+			fail("hvmi_events_next: %s: %s", hvmi_error_name(r), error.text);
+		if (r == 0)
+			break;
+		uint64_t rip;
+		if (event.kind == kind && hvmi_registers_get(event.registers, HVMI_X86_RIP, &rip) == 0
+		    && rip - where < NEAR)
+			return event;
+		others++;
+		pass_on(&machine, &event);
+	}
+	fail("no event of kind %s at 0x%llx in %d ms (%llu others; the probe %s)",
+	     hvmi_event_name(kind), (unsigned long long)where, options.timeout_ms,
+	     (unsigned long long)others, call_done() ? "is done" : "is not done");
+}
+
+void no_event(void)
+{
+	struct hvmi_event event = { .size = sizeof(event) };
+	int r = hvmi_events_next(machine.events, 0, &event, &error);
+	if (r == 1)
+		fail("an event of kind %s too many", hvmi_event_name(event.kind));
+	SAME(r, 0);
+}
+
+void answer_with(const struct hvmi_event *event, const struct hvmi_answer *a)
+{
+	CHECK(event->flags & HVMI_EVENT_WAITS);
+	int r = hvmi_events_answer(machine.events, event, a, &error);
+	if (r)
+		fail("answer 0x%x to %s: %s: %s", a->flags, hvmi_event_name(event->kind),
+		     hvmi_error_name(r), error.text);
+}
+
+void answer(const struct hvmi_event *event, uint32_t flags)
+{
+	struct hvmi_answer a = { .size = sizeof(a), .flags = flags };
+	answer_with(event, &a);
+}
+
+void answer_at(const struct hvmi_event *event, uint32_t flags, uint64_t rip, const uint64_t *rax)
+{
+	struct hvmi_registers registers = *event->registers;
+	struct hvmi_answer a = { .size = sizeof(a), .flags = flags | HVMI_ANSWER_REGISTERS,
+				 .registers = &registers };
+	hvmi_registers_set(&registers, HVMI_X86_RIP, rip);
+	if (rax)
+		hvmi_registers_set(&registers, HVMI_X86_RAX, *rax);
+	answer_with(event, &a);
+}
+
+struct hvmi_event stop_before(uint32_t vcpu, enum probe_place place, uint64_t a, uint64_t b)
+{
+	struct hvmi_event_request r = request_of(HVMI_EVENT_BREAKPOINT);
+	uint64_t at = exec_place(place);
+	bool by_address = hvmi_vm_capability(machine.vm, HVMI_CAN_BREAKPOINTS, NULL) == 0;
+	if (!by_address)
+		need(HVMI_CAN_INT3);
+	r.gva = by_address ? at : 0;
+	request(&r);
+	if (!by_address)
+		guest_write(at, "\xcc", 1);
+	start_call(vcpu, at, a, b, 0);
+	struct hvmi_event event = expect(HVMI_EVENT_BREAKPOINT, at);
+	SAME(event.gva, at);
+	if (!by_address)
+		guest_write(at, machine.code + machine.offsets[place], 1);
+	/* The vCPU waits whether it is asked for any longer or not. */
+	GOOD(hvmi_events_cancel(machine.events, &r, &error));
+	return event;
+}

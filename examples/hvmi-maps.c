@@ -22,13 +22,23 @@ static void print_region(struct tool *tool, const struct hvmi_region *region)
 		bool unknown = partial && !*region->path;
 		json_t *path = unknown ? json_null() :
 					 tool_json_text(region->path, strlen(region->path));
-		tool_print(tool, tool_json_object(
+		json_t *object = tool_json_object(
 			"start", tool_json_hex(region->start), "end", tool_json_hex(region->end),
 			"prot", json_string(rights), "shared", json_boolean(shared),
 			"offset", tool_json_hex(region->offset),
 			"inode", tool_json_number(region->inode), "device", json_string(device),
 			"path", path, "path_partial", json_boolean(partial),
-			"object", tool_json_hex(region->object), NULL));
+			"object", tool_json_hex(region->object), NULL);
+		if (tool_windows(tool)) {
+			tool_json_set(object, "protection", tool_json_hex(region->protection));
+			tool_json_set(object, "image",
+				      json_boolean(region->flags & HVMI_REGION_IMAGE));
+			tool_json_set(object, "private",
+				      json_boolean(region->flags & HVMI_REGION_PRIVATE));
+			tool_json_set(object, "guard",
+				      json_boolean(region->flags & HVMI_REGION_GUARD));
+		}
+		tool_print(tool, object);
 		return;
 	}
 	int column = printf("%08" PRIx64 "-%08" PRIx64 " %s%c %08" PRIx64 " %s %" PRIu64 " ",

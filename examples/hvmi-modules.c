@@ -2,9 +2,10 @@
 #include "tool.h"
 
 static const char usage[] =
-	"Usage: hvmi-modules TARGET [--json]\n"
-	"List the loaded modules of the kernel, the newest first.\n"
-	"\n";
+	"Usage: hvmi-modules TARGET [--pid PID] [--json]\n"
+	"List the loaded modules of the kernel, or of a process of Windows.\n"
+	"\n"
+	"      --pid PID       the program and libraries of a process (Windows)\n";
 
 static const char *state_name(uint32_t state)
 {
@@ -27,12 +28,20 @@ static void print_module(struct tool *tool, const struct hvmi_module *module)
 	const char *state = state_name(module->state);
 	size_t len = strnlen(module->name, sizeof(module->name));
 	if (tool->json) {
-		tool_print(tool, tool_json_object(
+		json_t *object = tool_json_object(
 			"name", tool_json_text(module->name, len),
 			"base", tool_json_hex(module->base),
 			"size", tool_json_number(module->bytes),
 			"state", state ? json_string(state) : json_null(),
-			"object", tool_json_hex(module->object), NULL));
+			"object", tool_json_hex(module->object), NULL);
+		if (tool_windows(tool)) {
+			tool_json_set(object, "path", *module->path ?
+				      tool_json_text(module->path, strlen(module->path)) : json_null());
+			tool_json_set(object, "entry", tool_json_hex(module->entry));
+			tool_json_set(object, "is_32bit",
+				      json_boolean(module->flags & HVMI_MODULE_32BIT));
+		}
+		tool_print(tool, object);
 		return;
 	}
 	char *name = tool_escape(module->name, len);
@@ -43,17 +52,23 @@ static void print_module(struct tool *tool, const struct hvmi_module *module)
 
 int main(int argc, char **argv)
 {
+	static const struct option options[] = { { "pid", required_argument, NULL, 'p' }, { 0 } };
 	struct tool tool;
+	int32_t pid = -1;
 	tool_begin(&tool, usage, argc, argv);
-	while (tool_option(&tool, NULL) != -1)
-		;
+	while (tool_option(&tool, options) != -1)
+		pid = (int32_t)tool_number("process", optarg, INT32_MAX);
 	tool_operands(&tool, 1, 1);
 	tool_open_os(&tool);
 	tool_list(&tool);
 
 	struct hvmi_module_iter *iter = NULL;
 	struct hvmi_module module = { .size = sizeof(module) };
-	int rc = hvmi_module_iter_create(tool.os, &iter, &tool.err);
+	struct hvmi_task task = { .size = sizeof(task) };
+	int rc = pid < 0 ? 0 : hvmi_task_find(tool.os, pid, &task, &tool.err);
+	if (!rc)
+		rc = pid < 0 ? hvmi_module_iter_create(tool.os, &iter, &tool.err) :
+			       hvmi_module_iter_create_task(tool.os, &task, &iter, &tool.err);
 	if (!rc && !tool.json)
 		printf("%-28s %-18s %8s %s\n", "NAME", "BASE", "SIZE", "STATE");
 	if (!rc)

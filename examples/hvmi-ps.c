@@ -9,6 +9,7 @@ static const char usage[] =
 	"      --threads       list every thread\n"
 	"      --tree          children below their parents\n"
 	"      --pid PID       this process only\n"
+	"      --running       what each vCPU runs\n"
 	"      --arguments     with command lines\n"
 	"      --environment   with environments\n";
 
@@ -17,7 +18,7 @@ static const char usage[] =
 
 struct ps {
 	struct tool tool;
-	bool threads, as_tree, arguments, environment;
+	bool threads, as_tree, arguments, environment, running, windows;
 	size_t incomplete;	/* command lines and environments */
 	struct tree branches;
 };
@@ -90,6 +91,42 @@ static json_t *if_known(const struct hvmi_task *task, uint32_t bit, uint64_t num
 	return task->valid & bit ? tool_json_number(number) : json_null();
 }
 
+static json_t *hex_if_known(const struct hvmi_task *task, uint32_t bit, uint64_t address)
+{
+	return task->valid & bit ? tool_json_hex(address) : json_null();
+}
+
+/* What only Windows has. */
+static void add_windows(struct ps *ps, const struct hvmi_task *task, json_t *object)
+{
+	static char path[65536];
+	bool has_path = task->flags & HVMI_TASK_LEADER &&
+			hvmi_task_path(ps->tool.os, task, path, sizeof(path), NULL) == 0;
+	const struct {
+		const char *name;
+		json_t *value;
+	} fields[] = {
+		{ "path", has_path ? tool_json_text(path, strlen(path)) : json_null() },
+		{ "exited", json_boolean(task->flags & HVMI_TASK_EXITED) },
+		{ "is_32bit", json_boolean(task->flags & HVMI_TASK_32BIT) },
+		{ "created_ns", if_known(task, HVMI_TASK_HAS_CREATED, task->created_ns) },
+		{ "exited_ns", if_known(task, HVMI_TASK_HAS_EXITED, task->exited_ns) },
+		{ "exit_status", if_known(task, HVMI_TASK_HAS_EXIT_STATUS, task->exit_status) },
+		{ "session", if_known(task, HVMI_TASK_HAS_SESSION, task->session) },
+		{ "integrity", hex_if_known(task, HVMI_TASK_HAS_INTEGRITY, task->integrity) },
+		{ "protection", hex_if_known(task, HVMI_TASK_HAS_PROTECTION, task->protection) },
+		{ "process", hex_if_known(task, HVMI_TASK_HAS_PROCESS, task->process) },
+		{ "user_block", hex_if_known(task, HVMI_TASK_HAS_USER_BLOCK, task->user_block) },
+		{ "user_block_32", task->user_block_32 ? tool_json_hex(task->user_block_32) :
+							 json_null() },
+		{ "entry", hex_if_known(task, HVMI_TASK_HAS_ENTRY, task->entry) },
+		{ "stack_start", hex_if_known(task, HVMI_TASK_HAS_STACK, task->stack_start) },
+		{ "stack_end", hex_if_known(task, HVMI_TASK_HAS_STACK, task->stack_end) },
+	};
+	for (size_t i = 0; i < sizeof(fields) / sizeof(*fields); i++)
+		tool_json_set(object, fields[i].name, fields[i].value);
+}
+
 static void print_task_json(struct ps *ps, const struct hvmi_task *task)
 {
 	char state[2] = { (char)task->state, 0 };
@@ -111,6 +148,8 @@ static void print_task_json(struct ps *ps, const struct hvmi_task *task)
 		"start_ns", if_known(task, HVMI_TASK_HAS_START, task->start_ns),
 		"root", task->valid & HVMI_TASK_HAS_ROOT ? tool_json_hex(task->root) : json_null(),
 		"object", tool_json_hex(task->object), NULL);
+	if (ps->windows)
+		add_windows(ps, task, object);
 	if (ps->arguments)
 		tool_json_set(object, "arguments", strings_json(ps, task, hvmi_task_arguments));
 	if (ps->environment)
@@ -187,11 +226,31 @@ static void list_tasks(struct ps *ps, int32_t pid)
 			   ps->incomplete);
 }
 
+static void list_running(struct ps *ps)
+{
+	struct hvmi_vm_info info = { .size = sizeof(info) };
+	struct hvmi_task task = { .size = sizeof(task) };
+	hvmi_vm_get_info(ps->tool.vm, &info);
+	for (uint32_t vcpu = 0; vcpu < info.vcpus; vcpu++) {
+		int rc = hvmi_task_current(ps->tool.os, vcpu, ps->threads ? HVMI_TASKS_THREADS : 0,
+					   &task, &ps->tool.err);
+		if (rc)
+			tool_failed(&ps->tool, rc);
+		else
+			print_task(ps, &task, 0);
+		if (rc == -ENOTSUP)
+			return;
+	}
+	if (info.vcpus == 0)
+		tool_error(&ps->tool, TOOL_PARTIAL, "the target has no registers");
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "arguments", no_argument, NULL, 'a' }, { "environment", no_argument, NULL, 'e' },
-		{ "pid", required_argument, NULL, 'p' }, { "threads", no_argument, NULL, 'l' },
+		{ "pid", required_argument, NULL, 'p' }, { "running", no_argument, NULL, 'r' },
+		{ "threads", no_argument, NULL, 'l' },
 		{ "tree", no_argument, NULL, 't' }, { 0 },
 	};
 	struct ps ps = { 0 };
@@ -202,14 +261,18 @@ int main(int argc, char **argv)
 			pid = (int32_t)tool_number("process", optarg, INT32_MAX);
 		else
 			*(c == 'a' ? &ps.arguments : c == 'e' ? &ps.environment :
-			  c == 'l' ? &ps.threads : &ps.as_tree) = true;
+			  c == 'l' ? &ps.threads : c == 'r' ? &ps.running : &ps.as_tree) = true;
 	}
 	tool_operands(&ps.tool, 1, 1);
 	tool_open_os(&ps.tool);
+	ps.windows = tool_windows(&ps.tool);
 	tool_list(&ps.tool);
 	if (!ps.tool.json)
 		printf("%s%7s %7s %6s S %4s %10s NAME\n", ps.threads ? "   TGID " : "", "PID",
 		       "PPID", "UID", "THR", "START");
-	list_tasks(&ps, pid);
+	if (ps.running)
+		list_running(&ps);
+	else
+		list_tasks(&ps, pid);
 	return tool_end(&ps.tool);
 }

@@ -353,3 +353,9 @@ void tool_print(struct tool *tool, json_t *value)
 		putchar('\n');
 	json_decref(value);
 }
+
+bool tool_windows(const struct tool *tool)
+{
+	struct hvmi_os_info info = { .size = sizeof(info) };
+	return tool->os && hvmi_os_get_info(tool->os, &info) == 0 && info.kind == HVMI_OS_WINDOWS;
+}

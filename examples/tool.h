@@ -43,6 +43,9 @@ int tool_option(struct tool *tool, const struct option *own);
 void tool_operands(struct tool *tool, int min, int max);
 uint64_t tool_number(const char *what, const char *text, uint64_t max);
 
+/* Whether the guest is Windows: what only it has is not printed for others. */
+bool tool_windows(const struct tool *tool);
+
 /* Opening the first operand, and closing everything. */
 void tool_open(struct tool *tool);
 void tool_open_os(struct tool *tool);

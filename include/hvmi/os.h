@@ -111,6 +111,10 @@ HVMI_API int hvmi_os_kernel_space(const struct hvmi_os *os, struct hvmi_space **
 #define HVMI_TASK_KERNEL 1u
 /** hvmi_task.flags: the leader of its process; its pid is the process's. */
 #define HVMI_TASK_LEADER 2u
+/** hvmi_task.flags: a 32-bit process on a 64-bit kernel (Windows: WOW64). */
+#define HVMI_TASK_32BIT 4u
+/** hvmi_task.flags: it has ended, but is still listed. */
+#define HVMI_TASK_EXITED 8u
 
 /** Bits of hvmi_task.valid: fields that are known. Others are zero or empty. */
 #define HVMI_TASK_HAS_PID 1u
@@ -123,32 +127,64 @@ HVMI_API int hvmi_os_kernel_space(const struct hvmi_os *os, struct hvmi_space **
 #define HVMI_TASK_HAS_FLAGS 128u	/**< HVMI_TASK_KERNEL */
 #define HVMI_TASK_HAS_ROOT 256u
 #define HVMI_TASK_HAS_THREADS 512u
+#define HVMI_TASK_HAS_CREATED 1024u
+#define HVMI_TASK_HAS_EXITED 2048u		/**< exited_ns; only if it has ended */
+#define HVMI_TASK_HAS_EXIT_STATUS 4096u		/**< only if it has ended */
+#define HVMI_TASK_HAS_SESSION 8192u
+#define HVMI_TASK_HAS_INTEGRITY 16384u
+#define HVMI_TASK_HAS_PROTECTION 32768u
+#define HVMI_TASK_HAS_PROCESS 65536u
+#define HVMI_TASK_HAS_USER_BLOCK 131072u
+#define HVMI_TASK_HAS_ENTRY 262144u
+#define HVMI_TASK_HAS_STACK 524288u
 
 /** A process, or one thread of it. */
 struct hvmi_task {
 	size_t size;		/**< sizeof(struct hvmi_task) */
 	uint32_t valid;		/**< HVMI_TASK_HAS_* */
 	uint32_t flags;		/**< HVMI_TASK_KERNEL ... */
-	uint64_t object;	/**< Linux: guest-virtual address of its task_struct */
-	int32_t pid;		/**< of the thread (Linux: gettid()), in the first pid namespace */
+	/** Guest-virtual address. Linux: of its task_struct; Windows: of its _EPROCESS or _ETHREAD. */
+	uint64_t object;
+	/** Linux: of the thread, as gettid(), in the first pid namespace; Windows: thread id. */
+	int32_t pid;
 	int32_t tgid;		/**< of the process (Linux: getpid()) */
 	int32_t ppid;		/**< of the parent process */
 	uint32_t threads;	/**< threads in the process */
 	uint32_t uid, gid;	/**< real; in the first user namespace */
 	uint32_t euid, egid;	/**< effective */
-	uint32_t state;		/**< the letter that ps shows: R S D T t X Z P I */
+	/**
+	 * The letter that ps shows: R S D T t X Z P I. Windows: of threads R (running, ready,
+	 * standby), S (waiting), T (suspended), I (initialised), X (terminated); of processes Z
+	 * (ended, but still listed), else unknown.
+	 */
+	uint32_t state;
 	uint32_t reserved;
 	uint64_t start_ns;	/**< since the guest booted */
 	uint64_t root;		/**< page-table root (Linux: of the kernel half's owner, mm->pgd) */
-	char name[64];		/**< Linux: comm, raw bytes */
+	char name[64];		/**< Linux: comm, raw bytes; Windows: ImageFileName, of the process */
+	uint64_t created_ns;	/**< since 1970-01-01, UTC */
+	uint64_t exited_ns;	/**< since 1970-01-01, UTC */
+	uint32_t exit_status;	/**< Windows: an NTSTATUS or what the program chose */
+	uint32_t session;	/**< Windows: session id */
+	uint32_t integrity;	/**< Windows: RID of the mandatory label, 0x2000 medium, 0x3000 high */
+	uint32_t protection;	/**< Windows: _PS_PROTECTION: type, audit bit 3, signer << 4 */
+	uint64_t process;	/**< Windows: guest-virtual address of the process's _EPROCESS */
+	uint64_t user_block;	/**< Windows: PEB of a process, TEB of a thread */
+	uint64_t user_block_32;	/**< Windows: PEB of the 32-bit side of a WOW64 process, or 0 */
+	uint64_t entry;		/**< Windows: where a thread was started, in user mode if it can */
+	uint64_t stack_start;	/**< lowest address of a thread's kernel stack */
+	uint64_t stack_end;	/**< behind its highest */
 };
 
 struct hvmi_task_iter;
 
-/** hvmi_task_iter_create() flags: every thread, not just the leaders. */
+/**
+ * hvmi_task_iter_create() flags: every thread, not just the leaders. Windows: threads only, their
+ * processes in @ref hvmi_task.process.
+ */
 #define HVMI_TASKS_THREADS 1u
 
-/** Begin a list of all processes, the idle task left out. */
+/** Begin a list of all processes, the idle task left out. Ended ones that are listed are listed. */
 HVMI_API int hvmi_task_iter_create(struct hvmi_os *os, uint32_t flags,
 				   struct hvmi_task_iter **ret, struct hvmi_error *err);
 
@@ -165,12 +201,20 @@ HVMI_API void hvmi_task_iter_destroy(struct hvmi_task_iter *iter);
 HVMI_API int hvmi_task_find(struct hvmi_os *os, int32_t pid, struct hvmi_task *ret,
 			    struct hvmi_error *err);
 
+/**
+ * What a vCPU runs: a process, or with HVMI_TASKS_THREADS a thread. -ENOENT: no such vCPU; -ENOTSUP:
+ * its registers do not tell, or not for this operating system.
+ */
+HVMI_API int hvmi_task_current(struct hvmi_os *os, uint32_t vcpu, uint32_t flags,
+			       struct hvmi_task *ret, struct hvmi_error *err);
+
 /** The address space of a task; a kernel thread's is the kernel's. Destroyed by the caller. */
 HVMI_API int hvmi_task_space(struct hvmi_os *os, const struct hvmi_task *task,
 			     struct hvmi_space **ret, struct hvmi_error *err);
 
 /**
  * The command line of a process: its arguments, each ended by a NUL. Empty for a kernel thread.
+ * Windows: one string, as the process was given it, in UTF-8, what was malformed as U+FFFD.
  * @param len_ret  bytes in @p buf
  * @return -EFAULT: (partly) paged out, -EOVERFLOW: longer than @p size; what was read is in @p buf
  *         and *@p len_ret is set
@@ -182,7 +226,17 @@ HVMI_API int hvmi_task_arguments(struct hvmi_os *os, const struct hvmi_task *tas
 HVMI_API int hvmi_task_environment(struct hvmi_os *os, const struct hvmi_task *task, char *buf,
 				   size_t size, size_t *len_ret, struct hvmi_error *err);
 
-/* Modules of the kernel. */
+/**
+ * The path of the program that a process runs, in UTF-8 for Windows (a device path, such as
+ * "\\Device\\HarddiskVolume2\\Windows\\explorer.exe").
+ * @param buf  receives a terminated string of at most @p size - 1 bytes
+ * @return -ENOENT: it has none; -ENOTSUP: not for this operating system; -EFAULT: not in memory;
+ *         -EOVERFLOW: longer than @p size, what fits is in @p buf
+ */
+HVMI_API int hvmi_task_path(struct hvmi_os *os, const struct hvmi_task *task, char *buf,
+			    size_t size, struct hvmi_error *err);
+
+/* Modules of the kernel, and of processes. */
 
 enum hvmi_module_state {
 	HVMI_MODULE_UNKNOWN = 0,
@@ -192,20 +246,35 @@ enum hvmi_module_state {
 	HVMI_MODULE_UNFORMED = 4
 };
 
-/** A loaded kernel module. */
+/** hvmi_module.flags: of the 32-bit side of a process. */
+#define HVMI_MODULE_32BIT 1u
+
+/** A loaded module. */
 struct hvmi_module {
 	size_t size;		/**< sizeof(struct hvmi_module) */
-	uint64_t object;	/**< Linux: guest-virtual address of its struct module */
+	/** Guest-virtual address. Linux: its struct module; Windows: its _LDR_DATA_TABLE_ENTRY. */
+	uint64_t object;
 	uint64_t base;		/**< where its code begins */
 	uint64_t bytes;		/**< of all its parts together, as lsmod says */
 	uint32_t state;		/**< enum hvmi_module_state */
-	uint32_t reserved;
-	char name[64];
+	uint32_t flags;		/**< HVMI_MODULE_* */
+	char name[64];		/**< what fits; "" if it could not be read */
+	uint64_t entry;		/**< where it is entered, or 0 (Windows) */
+	/** Path of its file, or "" if unknown. Valid until the next call on the iterator. */
+	const char *path;
 };
 
 struct hvmi_module_iter;
+/** Begin a list of the kernel's modules. */
 HVMI_API int hvmi_module_iter_create(struct hvmi_os *os, struct hvmi_module_iter **ret,
 				     struct hvmi_error *err);
+/**
+ * Begin a list of what a process's loader has loaded: its program and libraries, for a WOW64 process
+ * the 64-bit ones, then the 32-bit ones. The process itself keeps that list and may lie.
+ * -ENOTSUP: not for this operating system; -EFAULT: the list is not in memory.
+ */
+HVMI_API int hvmi_module_iter_create_task(struct hvmi_os *os, const struct hvmi_task *task,
+					  struct hvmi_module_iter **ret, struct hvmi_error *err);
 /** As hvmi_task_next(). */
 HVMI_API int hvmi_module_next(struct hvmi_module_iter *iter, struct hvmi_module *ret,
 			      struct hvmi_error *err);
@@ -219,11 +288,18 @@ HVMI_API void hvmi_module_iter_destroy(struct hvmi_module_iter *iter);
 #define HVMI_REGION_FILE 2u
 /** hvmi_region.flags: the path could not be read in full. */
 #define HVMI_REGION_PATH_PARTIAL 4u
+/** hvmi_region.flags: the mapping of a program or library (Windows: SEC_IMAGE). */
+#define HVMI_REGION_IMAGE 8u
+/** hvmi_region.flags: guarded: the first access raises an exception. */
+#define HVMI_REGION_GUARD 16u
+/** hvmi_region.flags: private memory (Windows; others are sections). */
+#define HVMI_REGION_PRIVATE 32u
 
 /** A region of virtual memory: [start, end). */
 struct hvmi_region {
 	size_t size;		/**< sizeof(struct hvmi_region) */
-	uint64_t object;	/**< Linux: guest-virtual address of its vm_area_struct */
+	/** Guest-virtual address. Linux: its vm_area_struct; Windows: its _MMVAD_SHORT. */
+	uint64_t object;
 	uint64_t start;
 	uint64_t end;
 	uint64_t offset;	/**< bytes into the file */
@@ -231,11 +307,11 @@ struct hvmi_region {
 	uint32_t device;	/**< of the file: (major << 20) | minor, or 0 */
 	uint32_t rights;	/**< HVMI_RIGHT_READ, _WRITE, _EXECUTE; what was asked for */
 	uint32_t flags;		/**< HVMI_REGION_* */
-	uint32_t reserved;
+	uint32_t protection;	/**< Windows: PAGE_* as VirtualQuery() gives it; else 0 */
 	/**
 	 * Path of the file as in the first mount namespace's /proc/PID/maps, raw bytes, or
-	 * "[heap]", "[stack]", "[vdso]", "[anon:NAME]" ..., or "". Valid until the next call on the
-	 * iterator.
+	 * "[heap]", "[stack]", "[vdso]", "[anon:NAME]" ..., or "". Windows: UTF-8, from the volume's
+	 * device on. Valid until the next call on the iterator.
 	 */
 	const char *path;
 };

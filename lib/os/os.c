@@ -64,7 +64,8 @@ static void os_clear(struct hvmi_os *os)
 HVMI_API int hvmi_os_attach(struct hvmi_vm *vm, const struct hvmi_os_options *options,
 			    struct hvmi_os **ret, struct hvmi_error *err)
 {
-	const struct os_ops *const known[] = { linux_ops() };
+	const struct os_ops *const known[] = { windows_ops(), linux_ops(),
+						windows_search_ops() };
 	struct hvmi_os_options o = { .size = sizeof(o) };
 	if (!vm || !ret || (options && (options_copy(&o, sizeof(o), options) ||
 					(o.flags & ~HVMI_OS_FORCE_PROFILE) || o.reserved)))
@@ -76,13 +77,15 @@ HVMI_API int hvmi_os_attach(struct hvmi_vm *vm, const struct hvmi_os_options *op
 	if (!os)
 		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
 	int rc = -ENOENT;
-	for (size_t i = 0; i < ARRAY_SIZE(known) && rc == -ENOENT; i++) {
+	bool recognised = false;
+	for (size_t i = 0; i < ARRAY_SIZE(known) && rc == -ENOENT && !recognised; i++) {
 		os->ops = known[i];
 		os->vm = vm;
 		os->options = o;
 		os->profile = profile_create();
 		rc = os->profile ? os->ops->attach(os, err) :
 				   hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
+		recognised = os->recognised;
 		if (rc)
 			os_clear(os);
 	}
@@ -231,6 +234,36 @@ HVMI_API int hvmi_task_space(struct hvmi_os *os, const struct hvmi_task *task,
 	return hvmi_space_create(os->vm, &config, ret, err);
 }
 
+HVMI_API int hvmi_task_current(struct hvmi_os *os, uint32_t vcpu, uint32_t flags,
+			       struct hvmi_task *ret, struct hvmi_error *err)
+{
+	struct hvmi_task task = { 0 };
+	if (flags & ~HVMI_TASKS_THREADS)
+		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS, "unknown flags 0x%x", flags);
+	if (!os->ops->task_current)
+		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
+				      "what a vCPU runs cannot be told for %s yet", os->ops->name);
+	int rc = os->ops->task_current(os, vcpu, flags, &task, err);
+	if (!rc && result_copy(ret, &task, sizeof(task)))
+		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS, "hvmi_task.size is not set");
+	return rc;
+}
+
+HVMI_API int hvmi_task_path(struct hvmi_os *os, const struct hvmi_task *task, char *buf,
+			    size_t size, struct hvmi_error *err)
+{
+	struct hvmi_task t;
+	int rc = task_take(&t, task, err);
+	if (rc)
+		return rc;
+	if (!os->ops->task_path)
+		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
+				      "paths of programs cannot be told for %s yet", os->ops->name);
+	if (!buf || !size)
+		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS, "there is no room for a path");
+	return os->ops->task_path(os, &t, buf, size, err);
+}
+
 static int task_strings(struct hvmi_os *os, const struct hvmi_task *task, int which, char *buf,
 			size_t size, size_t *len_ret, struct hvmi_error *err)
 {
@@ -272,10 +305,34 @@ HVMI_API int hvmi_module_iter_create(struct hvmi_os *os, struct hvmi_module_iter
 	return 0;
 }
 
+HVMI_API int hvmi_module_iter_create_task(struct hvmi_os *os, const struct hvmi_task *task,
+					  struct hvmi_module_iter **ret, struct hvmi_error *err)
+{
+	struct hvmi_task t;
+	int rc = task_take(&t, task, err);
+	if (rc)
+		return rc;
+	if (!os->ops->module_begin_task)
+		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
+				      "modules of processes cannot be listed for %s: see its regions",
+				      os->ops->name);
+	struct hvmi_module_iter *iter = calloc(1, sizeof(*iter));
+	if (!iter)
+		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
+	iter->os = os;
+	rc = os->ops->module_begin_task(os, &t, &iter->state, err);
+	if (rc) {
+		free(iter);
+		return rc;
+	}
+	*ret = iter;
+	return 0;
+}
+
 HVMI_API int hvmi_module_next(struct hvmi_module_iter *iter, struct hvmi_module *ret,
 			      struct hvmi_error *err)
 {
-	struct hvmi_module module = { 0 };
+	struct hvmi_module module = { .path = "" };
 	int rc = iter->os->ops->module_next(iter->state, &module, err);
 	if (rc == 1 && result_copy(ret, &module, sizeof(module)))
 		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS,

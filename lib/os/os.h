@@ -20,7 +20,7 @@ struct os_ops {
 	const char *name;
 	/*
 	 * Look for it in os->vm and fill os: info, kernel, profile, facts, data. -ENOENT: it is
-	 * not there. What was filled before a failure is freed by the caller with detach().
+	 * not there, unless os->recognised. What was filled before a failure is freed by the caller with detach().
 	 */
 	int (*attach)(struct hvmi_os *os, struct hvmi_error *err);
 	void (*detach)(struct hvmi_os *os);
@@ -33,7 +33,16 @@ struct os_ops {
 	int (*task_strings)(struct hvmi_os *os, const struct hvmi_task *task, int which, char *buf,
 			    size_t size, size_t *len_ret, struct hvmi_error *err);
 
+	/* May be NULL: -ENOTSUP. */
+	int (*task_path)(struct hvmi_os *os, const struct hvmi_task *task, char *buf, size_t size,
+			 struct hvmi_error *err);
+	int (*task_current)(struct hvmi_os *os, uint32_t vcpu, uint32_t flags,
+			    struct hvmi_task *ret, struct hvmi_error *err);
+
 	int (*module_begin)(struct hvmi_os *os, void **state_ret, struct hvmi_error *err);
+	/* Of a process; the state is as module_begin()'s. May be NULL. */
+	int (*module_begin_task)(struct hvmi_os *os, const struct hvmi_task *task,
+				 void **state_ret, struct hvmi_error *err);
 	int (*module_next)(void *state, struct hvmi_module *ret, struct hvmi_error *err);
 	void (*module_end)(void *state);
 
@@ -55,6 +64,7 @@ struct hvmi_os {
 	struct os_fact *facts;
 	uint32_t fact_count;
 	void *data;	/* of the operating system */
+	bool recognised;	/* attach() knows that it is there: -ENOENT means something else */
 };
 
 /* Note a fact; the texts are formatted and sanitised. Running out of memory loses the fact. */
@@ -70,5 +80,8 @@ void os_members_find(const struct hvmi_profile *profile, const struct os_member_
 		     struct hvmi_member *members, size_t count);
 
 const struct os_ops *linux_ops(void);
+/* By registers and other cheap means, and by searching all of memory. */
+const struct os_ops *windows_ops(void);
+const struct os_ops *windows_search_ops(void);
 
 #endif

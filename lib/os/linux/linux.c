@@ -316,7 +316,7 @@ static int not_found(struct recognition *r, struct hvmi_error *err)
 	bool raw = strcmp(info.format, "raw") == 0;
 	return hvmi_error_set(err, -ENOENT, HVMI_NO_ADDRESS,
 			      "no operating system was recognised: %" PRIu64 " MiB of RAM hold no "
-			      "page tables of an x86-64 Linux; is the image complete%s?",
+			      "page tables of Linux or Windows; is the image complete%s?",
 			      info.ram >> 20,
 			      raw ? ", does it start at guest-physical 0 (else give base=) and "
 				    "continue behind its holes, such as the one below 4 GiB (else "

@@ -69,7 +69,7 @@ int linux_module_next(void *state, struct hvmi_module *ret, struct hvmi_error *e
 	if (rc != 1)
 		return rc;
 	uint64_t object = linux_container(iter->os, LINUX_MODULE_LIST, link);
-	*ret = (struct hvmi_module){ .object = object };
+	*ret = (struct hvmi_module){ .object = object, .path = "" };
 	if (linux_address(iter->os, iter->space, LINUX_MODULE_NAME, object, &name) ||
 	    hvmi_space_read_string(iter->space, name, ret->name, sizeof(ret->name), NULL))
 		return hvmi_error_set(err, -EBADMSG, object,

@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What the tools say of the snapshot of a real Windows 10 1809: check_snapshot.py TOOLS ARCHIVE."""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import snapshot
+
+TOOLS, ARCHIVE = map(pathlib.Path, sys.argv[1:3])
+FOLDER = tempfile.TemporaryDirectory()
+
+
+def run(name, target, *arguments):
+    done = subprocess.run([TOOLS / ("hvmi-" + name), target, *map(str, arguments)],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, check=False)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+class Snapshot(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        folder = pathlib.Path(FOLDER.name)
+        pages, context, cls.answers = snapshot.read(ARCHIVE)
+        runs = snapshot.runs_of(pages)
+        snapshot.sim(folder, runs, context)
+        snapshot.elf(folder, runs, context)
+        cls.targets = ["sim:%s" % (folder / "machine.sim"), str(folder / "machine.elf")]
+
+    def json(self, name, target, *arguments, code=0):
+        returned, out, err = run(name, target, *arguments, "--json")
+        self.assertEqual(returned, code, err)
+        return json.loads(out)
+
+    def test_recognition(self):
+        answers = self.answers
+        for target in self.targets:
+            info = self.json("info", target)
+            facts = {fact["name"]: fact for fact in info["facts"]}
+            self.assertEqual(info["os"], "windows")
+            self.assertEqual(info["release"], "10.0.%d" % answers["build"])
+            self.assertEqual(info["kernel"], answers["nt_base"])
+            self.assertEqual(info["kernel_len"], int(answers["nt_size"], 16))
+            self.assertEqual(info["root"], hex(int(answers["process_dtb"], 16) & ~0xfff))
+            name, key = answers["nt_pdb"].split()
+            self.assertEqual(facts["pdb"]["value"], "%s %s" % (name, key.replace("-", "")))
+            self.assertEqual(facts["modules"]["value"], answers["PsLoadedModuleList"])
+            self.assertIn("rs5_release", info["banner"])
+        self.assertEqual(self.json("info", self.targets[0])["facts"][-2]["value"], "on")
+
+    def test_modules(self):
+        self.assertEqual(len(self.answers["modules"]), 198)
+        for target in self.targets:
+            modules = [{"entry": m["object"], "base": m["base"], "size": hex(m["size"]),
+                        "name": m["name"]} for m in self.json("modules", target)]
+            self.assertEqual(modules, self.answers["modules"])
+
+    def test_current(self):
+        answers = self.answers
+        for target in self.targets:
+            process, = self.json("ps", target, "--running")
+            self.assertEqual((process["comm"], process["pid"], process["object"]),
+                             (answers["process_name"], answers["pid"],
+                              answers["current_process"]))
+            self.assertEqual(process["root"], hex(int(answers["process_dtb"], 16) & ~0xfff))
+            thread, = self.json("ps", target, "--running", "--threads")
+            self.assertEqual((thread["object"], thread["process"], thread["tgid"]),
+                             (answers["current_thread"], answers["current_process"],
+                              answers["pid"]))
+
+    def test_translations(self):
+        self.assertEqual(len(self.answers["translations"]), 11)
+        for target in self.targets:
+            for gva, gpa in self.answers["translations"]:
+                self.assertEqual(self.json("translate", target, gva)["gpa"], gpa)
+
+    def test_absent(self):
+        """What is not in the snapshot is an error or unknown; what is there is told."""
+        for target in self.targets:
+            listed = self.json("ps", target, code=1)
+            self.assertIn(self.answers["pid"], [process["pid"] for process in listed])
+            for process in listed:
+                self.assertTrue(process["comm"].endswith(".exe"), process)
+                self.assertEqual(process["pid"] % 4, 0)
+            self.json("ps", target, "--threads", code=1)
+            self.json("ps", target, "--arguments", "--environment", code=1)
+            self.assertEqual(self.json("maps", target, self.answers["pid"], code=1), [])
+            self.json("modules", target, "--pid", self.answers["pid"], code=1)
+            self.assertEqual(run("read", target, "kernel:0xfffff8051a0a0000", 16)[0], 1)
+            self.assertEqual(run("maps", target, 4)[0], 1)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])

@@ -108,11 +108,13 @@ static void breakpoint_async(void)
 	if (rc == -ENOTSUP)
 		skip("%s", error.text);
 	GOOD(rc);
-	SAME(guest_call(0, r.gva, 1, 0, 0).values[0], 7);
+	/* Taking it may be what lets the guest go on; an answer is not. */
+	start_call(0, r.gva, 1, 0, 0);
 	struct hvmi_event event = expect(HVMI_EVENT_BREAKPOINT, r.gva);
 	SAME(event.flags & HVMI_EVENT_WAITS, 0);
 	SAME(event.gva, r.gva);
 	SAME(hvmi_events_answer(machine.events, &event, NULL, &error), -ENOENT);
+	SAME(end_call().values[0], 7);
 	no_event();
 }
 
@@ -400,11 +402,15 @@ static void inject_confirmed(void)
 	SAME(mailbox_now().sigsegvs, before + 1);
 }
 
-/* Each vCPU waits for its own answer, in any order. */
+/*
+ * Workers of two vCPUs meet the same breakpoint. Where a machine stops as a whole for an event the
+ * second comes after the answer to the first; else both wait, and may be answered in any order.
+ */
 static void two_vcpus(void)
 {
 	struct hvmi_event_request r = request_of(HVMI_EVENT_BREAKPOINT);
 	struct hvmi_event waiting[2];
+	uint64_t hits[PROBE_VCPUS_MAX] = { 0 }, both = 0;
 	need_probe(PROBE_WORKERS);
 	need(HVMI_CAN_BREAKPOINTS);
 	if (machine.box.vcpus < 2 || machine.info.vcpus < 2)
@@ -412,17 +418,26 @@ static void two_vcpus(void)
 	open_events();
 	r.gva = user_place(PLACE_work);
 	request(&r);
-	for (int round = 0; round < 5; round++) {
-		for (int i = 0; i < 2; i++) {
-			waiting[i] = expect(HVMI_EVENT_BREAKPOINT, r.gva);
-			SAME(waiting[i].gva, r.gva);
-			SAME(event_register(&waiting[i], HVMI_X86_RDI),
-			     PROBE_WORK + PAGE * waiting[i].vcpu);
+	for (int64_t end = now_ms() + options.timeout_ms; hits[0] < 3 || hits[1] < 3;) {
+		int count = 0;
+		if (now_ms() > end)
+			fail("vCPU 0 came %llu times, vCPU 1 %llu times",
+			     (unsigned long long)hits[0], (unsigned long long)hits[1]);
+		waiting[count++] = expect(HVMI_EVENT_BREAKPOINT, r.gva);
+		waiting[1].size = sizeof(waiting[1]);
+		count += hvmi_events_next(machine.events, 50, &waiting[1], &error);
+		CHECK(count == 1 || waiting[0].vcpu != waiting[1].vcpu);
+		both += count == 2;
+		while (count--) {
+			SAME(waiting[count].gva, r.gva);
+			CHECK(waiting[count].vcpu < 2);
+			SAME(event_register(&waiting[count], HVMI_X86_RDI),
+			     PROBE_WORK + PAGE * waiting[count].vcpu);
+			hits[waiting[count].vcpu]++;
+			answer(&waiting[count], 0);
 		}
-		CHECK(waiting[0].vcpu != waiting[1].vcpu);
-		answer(&waiting[1], 0);
-		answer(&waiting[0], 0);
 	}
+	remark("both vCPUs waited %llu times", (unsigned long long)both);
 	SAME(mailbox_now().work_errors, machine.box.work_errors);
 }
 

@@ -234,6 +234,16 @@ static void take_registers(struct stub *s, const char *xml, uint32_t *number, si
 	}
 }
 
+/* QEMU's own files have registers in comments, which are not there. */
+static void blank_comments(char *xml)
+{
+	for (char *from = xml; (from = strstr(from, "<!--"));) {
+		char *to = strstr(from, "-->");
+		size_t len = to ? (size_t)(to - from) + 3 : strlen(from);
+		memset(from, ' ', len);
+	}
+}
+
 /* A file of the description, allocated. */
 static int read_annex(struct stub *s, const char *annex, char **ret, struct hvmi_error *err)
 {
@@ -260,6 +270,7 @@ static int read_annex(struct stub *s, const char *annex, char **ret, struct hvmi
 		if (kind == 'l' || len == 1)
 			break;
 	}
+	blank_comments(xml);
 	*ret = xml;
 	return 0;
 }

@@ -5,6 +5,7 @@ import io
 import os
 import pty
 import re
+import resource
 import select
 import shutil
 import sys
@@ -14,8 +15,9 @@ import images
 from children import Failure, Skipped, kill, run, start
 
 MIB = 1 << 20
-XEN_OPTIONS = "com1=115200,8n1 console=com1 loglvl=all guest_loglvl=all dom0_max_vcpus=1 noreboot"
-DOM0_OPTIONS = "console=hvc0 earlyprintk=xen quiet"
+XEN_OPTIONS = "com1=115200,8n1 console=com1 loglvl=all guest_loglvl=all dom0_max_vcpus=1 noreboot " \
+    "spec-ctrl=no xpti=no"
+DOM0_OPTIONS = "console=hvc0 earlyprintk=xen quiet mitigations=off " + os.environ.get("DOM0X", "")
 # What Xen or a kernel says when nothing will come any more.
 DEAD = re.compile(rb"Panic on CPU|Kernel panic - not syncing|Reboot disabled on cmdline|FATAL TRAP|Hardware Dom0 crashed")
 
@@ -98,6 +100,12 @@ class Emulator:
     def close(self):
         kill(self.process)
         self.errors.close()
+
+    @staticmethod
+    def used():
+        """Seconds of a processor, of what ended."""
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
 
     def tail(self):
         text = ""

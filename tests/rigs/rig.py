@@ -93,6 +93,7 @@ def booted(args, out, command, mode):
     disk = machine.Disk(out)
     disk.create()
     disk.request(payload.finish(), mode, args.guests)
+    begun = time.monotonic()
     emulator = rig["emulator"](out, boot, args.vcpus)
     try:
         yield emulator, disk, time.monotonic() + (args.timeout or rig["timeout"])
@@ -101,6 +102,7 @@ def booted(args, out, command, mode):
     finally:
         emulator.close()
         disk.remove()
+        log("%s ran %.0f s and used %.0f s of a processor" % (args.rig, time.monotonic() - begun, emulator.used()))
 
 
 def run(args, out):

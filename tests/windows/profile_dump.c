@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * profile_dump tables MACHINE BUILD REVISION | releases: prints all types and symbols that a
- * loader made of something, for comparison with what others read there.
+ * profile_dump tables MACHINE BUILD REVISION | pdb FILE | releases: prints all types and symbols
+ * that a loader made of something, for comparison with what others read there.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "os/windows/tables.h"
+#include "profile/pdb.h"
 
 static void print_members(const struct hvmi_profile *profile, const struct hvmi_type *type)
 {
@@ -81,6 +82,47 @@ static int load_tables(struct hvmi_profile *profile, char **arguments)
 	return rc;
 }
 
+static void *read_file(const char *path, size_t *len_ret)
+{
+	FILE *file = fopen(path, "rb");
+	if (!file)
+		return NULL;
+	fseek(file, 0, SEEK_END);
+	long len = ftell(file);
+	rewind(file);
+	void *bytes = malloc((size_t)len + 1);
+	if (bytes)
+		*len_ret = fread(bytes, 1, (size_t)len, file);
+	fclose(file);
+	return bytes;
+}
+
+static int load_pdb(struct hvmi_profile *profile, const char *path)
+{
+	struct hvmi_error err;
+	struct pdb_id id;
+	size_t len = 0;
+	CLEANUP_FREE void *bytes = read_file(path, &len);
+
+	if (!bytes)
+		return -ENOENT;
+	int rc = pdb_identify(bytes, len, &id, &err);
+	if (rc == 0) {
+		profile->pointer_bytes = id.machine == WINDOWS_MACHINE_X86 ? 4 : 8;
+		rc = pdb_load(bytes, len, 0, &profile->types, &profile->symbols, &err);
+	}
+	if (rc == 0)
+		rc = symbols_freeze(&profile->symbols);
+	if (rc < 0) {
+		fprintf(stderr, "%s\n", err.text);
+		return rc;
+	}
+	char key[WINDOWS_PDB_KEY_BYTES];
+	windows_pdb_key(id.guid, id.age, key);
+	printf("I\t%s\t%u\n", key, id.machine);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct hvmi_profile *profile = profile_create();
@@ -90,6 +132,8 @@ int main(int argc, char **argv)
 		rc = print_releases();
 	else if (argc == 5 && strcmp(argv[1], "tables") == 0)
 		rc = load_tables(profile, argv + 2);
+	else if (argc == 3 && strcmp(argv[1], "pdb") == 0)
+		rc = load_pdb(profile, argv[2]);
 	if (rc < 0)
 		fprintf(stderr, "%s\n", hvmi_error_name(rc));
 	else

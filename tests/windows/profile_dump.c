@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * profile_dump tables MACHINE BUILD REVISION | pdb FILE | releases: prints all types and symbols
- * that a loader made of something, for comparison with what others read there.
+ * profile_dump tables MACHINE BUILD REVISION | pdb FILE | isf FILE | releases: prints all types and
+ * symbols that a loader made of something, for comparison with what others read there.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "os/windows/tables.h"
+#include "profile/isf.h"
 #include "profile/pdb.h"
 
 static void print_members(const struct hvmi_profile *profile, const struct hvmi_type *type)
@@ -123,6 +124,33 @@ static int load_pdb(struct hvmi_profile *profile, const char *path)
 	return 0;
 }
 
+static int load_isf(struct hvmi_profile *profile, const char *path)
+{
+	struct hvmi_error err;
+	struct isf isf;
+	size_t len = 0;
+	CLEANUP_FREE void *bytes = read_file(path, &len);
+
+	if (!bytes)
+		return -ENOENT;
+	int rc = isf_open(bytes, len, &isf, &err);
+	if (rc == 0) {
+		profile->pointer_bytes = isf.pointer_bytes;
+		rc = isf_load(&isf, 0, &profile->types, &profile->symbols, &err);
+		isf_close(&isf);
+	}
+	if (rc == 0)
+		rc = symbols_freeze(&profile->symbols);
+	if (rc < 0) {
+		fprintf(stderr, "%s\n", err.text);
+		return rc;
+	}
+	char key[WINDOWS_PDB_KEY_BYTES];
+	windows_pdb_key(isf.guid, isf.age, key);
+	printf("I\t%s\t%u\t%s\n", key, isf.machine, isf.pdb_name);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct hvmi_profile *profile = profile_create();
@@ -134,6 +162,8 @@ int main(int argc, char **argv)
 		rc = load_tables(profile, argv + 2);
 	else if (argc == 3 && strcmp(argv[1], "pdb") == 0)
 		rc = load_pdb(profile, argv[2]);
+	else if (argc == 3 && strcmp(argv[1], "isf") == 0)
+		rc = load_isf(profile, argv[2]);
 	if (rc < 0)
 		fprintf(stderr, "%s\n", hvmi_error_name(rc));
 	else

@@ -143,11 +143,15 @@ static void log_line(void *context, uint32_t level, const char *message)
 		names[level < sizeof(names) / sizeof(*names) ? level : 0], message);
 }
 
+struct hvmi_open_options tool_open_options(const struct tool *tool)
+{
+	return (struct hvmi_open_options){ .size = sizeof(struct hvmi_open_options),
+					   .log = tool->verbose ? log_line : NULL };
+}
+
 void tool_open(struct tool *tool)
 {
-	struct hvmi_open_options options = {
-		.size = sizeof(options), .log = tool->verbose ? log_line : NULL,
-	};
+	struct hvmi_open_options options = tool_open_options(tool);
 	int rc = hvmi_open(tool->operands[0], &options, &tool->vm, &tool->err);
 	if (rc)
 		tool_die(rc == -ENOMEM ? TOOL_INTERNAL : TOOL_TARGET, "%s", tool->err.text);

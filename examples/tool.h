@@ -47,6 +47,7 @@ uint64_t tool_number(const char *what, const char *text, uint64_t max);
 bool tool_windows(const struct tool *tool);
 
 /* Opening the first operand, and closing everything. */
+struct hvmi_open_options tool_open_options(const struct tool *tool);
 void tool_open(struct tool *tool);
 void tool_open_os(struct tool *tool);
 /* Closes, sees that the output arrived, and returns the exit code. */

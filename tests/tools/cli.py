@@ -17,7 +17,7 @@ import unittest
 TOOLS, MAN = (pathlib.Path(argument).resolve() for argument in sys.argv[1:3])
 # What stands behind the target.
 OPERANDS = {
-    "info": [], "maps": ["1"], "modules": [], "ps": [], "read": ["0", "16"],
+    "info": [], "list": [], "maps": ["1"], "modules": [], "ps": [], "read": ["0", "16"],
     "struct": ["task_struct"], "symbol": ["init_task"], "translate": ["init_task"],
 }
 OK, PARTIAL, USAGE, TARGET, OS, INTERNAL = range(6)
@@ -70,7 +70,8 @@ class Usage(Case):
         for name in OPERANDS:
             for option in ("--help", "-h"):
                 text = self.succeeds(name, option).decode()
-                self.assertTrue(text.startswith("Usage: hvmi-%s TARGET" % name), text)
+                self.assertTrue(text.startswith("Usage: hvmi-%s %s" % (name, "WHERE" if name == "list" else "TARGET")),
+                                text)
                 self.assertIn("Exit status", text)
                 self.assertLessEqual(max(map(len, text.splitlines())), 90)
             # Help is had whatever else is there.
@@ -151,6 +152,12 @@ class Targets(Case):
                 self.fails(TARGET, name, target, *operands)
                 self.fails(TARGET, name, target, *operands, "--json")
 
+    def test_no_list(self):
+        for where in ("dump", "sim", "sim:x"):
+            self.assertIn("which machines there are", self.fails(TARGET, "list", where))
+        for where in ("", "/", ":", "Xen", "no-such-scheme", "a" * 100):
+            self.fails(TARGET, "list", where)
+
     @unittest.skipIf(os.geteuid() == 0, "root may read everything")
     def test_unreadable(self):
         path = self.file("secret", bytes(4096))
@@ -163,6 +170,8 @@ class Targets(Case):
                        self.file("odd", bytes(4097)),
                        self.sim("ram 0 1M", "ram 0x100000000 4K", "vcpu 0 cr3 0")):
             for name, operands in OPERANDS.items():
+                if name == "list":
+                    continue
                 if name == "read":
                     operands = ["kernel:linux_banner", "1"]
                 self.fails(OS, name, target, *operands)

@@ -34,19 +34,19 @@ struct region_iter {
 	char path[PATH_BYTES];
 };
 
-static int read_vad(const struct region_iter *iter, uint64_t gva, struct vad *ret)
+static int read_vad(const struct hvmi_os *os, struct hvmi_space *space, uint64_t gva,
+		    struct vad *ret)
 {
-	const struct hvmi_os *os = iter->os;
 	uint64_t high = 0;
 	*ret = (struct vad){ .gva = gva };
-	int rc = windows_read(os, iter->space, WINDOWS_VAD_FIRST, gva, &ret->first);
+	int rc = windows_read(os, space, WINDOWS_VAD_FIRST, gva, &ret->first);
 	if (!rc)
-		rc = windows_read(os, iter->space, WINDOWS_VAD_LAST, gva, &ret->last);
+		rc = windows_read(os, space, WINDOWS_VAD_LAST, gva, &ret->last);
 	if (!rc && windows_has(os, WINDOWS_VAD_FIRST_HIGH)) {
-		rc = windows_read(os, iter->space, WINDOWS_VAD_FIRST_HIGH, gva, &high);
+		rc = windows_read(os, space, WINDOWS_VAD_FIRST_HIGH, gva, &high);
 		ret->first |= high << 32;
 		if (!rc)
-			rc = windows_read(os, iter->space, WINDOWS_VAD_LAST_HIGH, gva, &high);
+			rc = windows_read(os, space, WINDOWS_VAD_LAST_HIGH, gva, &high);
 		ret->last |= high << 32;
 	}
 	return rc;
@@ -74,7 +74,7 @@ static int descend(struct region_iter *iter, uint64_t gva, uint64_t low, uint64_
 			return hvmi_error_set(err, -EOVERFLOW, gva,
 					      "the tree of regions does not end");
 		iter->left--;
-		if (!windows_is_kernel(iter->os, gva) || read_vad(iter, gva, &vad) ||
+		if (!windows_is_kernel(iter->os, gva) || read_vad(iter->os, iter->space, gva, &vad) ||
 		    windows_read_pointer(iter->os, iter->space, WINDOWS_VAD_LEFT, gva, &left) ||
 		    windows_read_pointer(iter->os, iter->space, WINDOWS_VAD_RIGHT, gva, &vad.right)) {
 			damaged(iter, gva, "there is no memory");
@@ -104,12 +104,26 @@ static int descend(struct region_iter *iter, uint64_t gva, uint64_t low, uint64_
 	return 0;
 }
 
+/* The root of a process's tree. */
+static int read_root(const struct hvmi_os *os, struct hvmi_space *space, uint64_t process,
+		     uint64_t *ret)
+{
+	const struct windows_os *data = windows_data(os);
+	/* A pointer, or a table whose root hangs on the right of a node of its own. */
+	uint64_t at = process + windows_offset(os, WINDOWS_PROCESS_VADS);
+	if (data->members[WINDOWS_PROCESS_VADS].bytes > data->pointer_bytes &&
+	    windows_has(os, WINDOWS_VAD_TABLE_ROOT))
+		at += windows_offset(os, WINDOWS_VAD_TABLE_ROOT);
+	return process ? windows_pointer_at(os, space, at, ret) : -EFAULT;
+}
+
+static const enum windows_member needed[] = { WINDOWS_PROCESS_VADS, WINDOWS_VAD_LEFT,
+					      WINDOWS_VAD_RIGHT, WINDOWS_VAD_FIRST,
+					      WINDOWS_VAD_LAST };
+
 int windows_region_begin(struct hvmi_os *os, const struct hvmi_task *task, void **state_ret,
 			 struct hvmi_error *err)
 {
-	static const enum windows_member needed[] = { WINDOWS_PROCESS_VADS, WINDOWS_VAD_LEFT,
-						      WINDOWS_VAD_RIGHT, WINDOWS_VAD_FIRST,
-						      WINDOWS_VAD_LAST };
 	const struct windows_os *data = windows_data(os);
 	uint64_t root = 0;
 	int rc = windows_require(os, "regions", needed, ARRAY_SIZE(needed), err);
@@ -122,13 +136,7 @@ int windows_region_begin(struct hvmi_os *os, const struct hvmi_task *task, void 
 	iter->left = VADS_BOUND;
 	rc = hvmi_os_kernel_space(os, &iter->space, err);
 	if (!rc) {
-		uint64_t process = windows_task_process(os, iter->space, task);
-		/* A pointer, or a table whose root hangs on the right of a node of its own. */
-		uint64_t at = process + windows_offset(os, WINDOWS_PROCESS_VADS);
-		if (data->members[WINDOWS_PROCESS_VADS].bytes > data->pointer_bytes &&
-		    windows_has(os, WINDOWS_VAD_TABLE_ROOT))
-			at += windows_offset(os, WINDOWS_VAD_TABLE_ROOT);
-		rc = process ? windows_pointer_at(os, iter->space, at, &root) : -EFAULT;
+		rc = read_root(os, iter->space, windows_task_process(os, iter->space, task), &root);
 		if (rc)
 			hvmi_error_set(err, rc, task->object, "the process at 0x%llx cannot be read",
 				       (unsigned long long)task->object);
@@ -175,29 +183,58 @@ static void decode_protection(struct hvmi_region *region, uint64_t protection)
 		region->flags |= HVMI_REGION_GUARD;
 }
 
-static void describe_section(struct region_iter *iter, struct hvmi_region *region)
+/* The _FILE_OBJECT of a VAD that is a section's; 0: it has none. */
+static uint64_t section_file(const struct hvmi_os *os, struct hvmi_space *space, uint64_t vad)
 {
-	struct hvmi_os *os = iter->os;
 	uint64_t subsection, area, file;
 	if (windows_has(os, WINDOWS_VAD_SUBSECTION)) {
-		if (windows_read_pointer(os, iter->space, WINDOWS_VAD_SUBSECTION, region->object,
-					 &subsection) || !windows_is_kernel(os, subsection) ||
-		    windows_read_pointer(os, iter->space, WINDOWS_SUBSECTION_CONTROL_AREA,
-					 subsection, &area))
-			return;
-	} else if (windows_read_pointer(os, iter->space, WINDOWS_VAD_CONTROL_AREA, region->object,
-					&area)) {
-		return;
+		if (windows_read_pointer(os, space, WINDOWS_VAD_SUBSECTION, vad, &subsection) ||
+		    !windows_is_kernel(os, subsection) ||
+		    windows_read_pointer(os, space, WINDOWS_SUBSECTION_CONTROL_AREA, subsection,
+					 &area))
+			return 0;
+	} else if (windows_read_pointer(os, space, WINDOWS_VAD_CONTROL_AREA, vad, &area)) {
+		return 0;
 	}
 	if (!windows_is_kernel(os, area) ||
-	    windows_read_pointer(os, iter->space, WINDOWS_CONTROL_AREA_FILE, area, &file))
-		return;
-	file = windows_fast_ref(os, file);
+	    windows_read_pointer(os, space, WINDOWS_CONTROL_AREA_FILE, area, &file))
+		return 0;
+	return windows_fast_ref(os, file);
+}
+
+static void describe_section(struct region_iter *iter, struct hvmi_region *region)
+{
+	uint64_t file = section_file(iter->os, iter->space, region->object);
 	if (!file)
 		return;
 	region->flags |= HVMI_REGION_FILE;
-	if (windows_file_path(os, iter->space, file, iter->path, sizeof(iter->path)))
+	if (windows_file_path(iter->os, iter->space, file, iter->path, sizeof(iter->path)))
 		region->flags |= HVMI_REGION_PATH_PARTIAL;
+}
+
+int windows_mapped_path(struct hvmi_os *os, struct hvmi_space *space, uint64_t process,
+			uint64_t gva, char *buf, size_t size)
+{
+	uint64_t at, low = 0, high = UINT64_MAX, page = gva / FRAME_SIZE;
+	if (windows_require(os, "regions", needed, ARRAY_SIZE(needed), NULL))
+		return -ENOTSUP;
+	int rc = read_root(os, space, process, &at);
+	for (uint32_t depth = 0; !rc && at && depth < DEPTH_BOUND; depth++) {
+		struct vad vad;
+		rc = read_vad(os, space, at, &vad);
+		if (rc || vad.first > vad.last || vad.first < low || vad.last > high)
+			break;
+		if (page >= vad.first && page <= vad.last) {
+			uint64_t file = section_file(os, space, at);
+			return file ? windows_file_path(os, space, file, buf, size) : -ENOENT;
+		}
+		bool left = page < vad.first;
+		low = left ? low : vad.last + 1;
+		high = left ? vad.first - 1 : high;
+		rc = windows_read_pointer(os, space, left ? WINDOWS_VAD_LEFT : WINDOWS_VAD_RIGHT, at,
+					  &at);
+	}
+	return rc ? rc : -ENOENT;
 }
 
 static void describe(struct region_iter *iter, const struct vad *vad, struct hvmi_region *ret)

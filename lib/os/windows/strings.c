@@ -128,31 +128,47 @@ int windows_task_strings(struct hvmi_os *os, const struct hvmi_task *task, int w
 	return 0;
 }
 
+/*
+ * What the kernel keeps for its audit is the best: the name by which the program was started. Else
+ * the file that is mapped.
+ */
+static int read_path(struct hvmi_os *os, struct hvmi_space *space, uint64_t process, char *buf,
+		     size_t size)
+{
+	uint64_t at;
+	size_t len;
+	int rc = windows_read_pointer(os, space, WINDOWS_PROCESS_IMAGE, process, &at);
+	if (!rc && at) {
+		rc = windows_string(space, at, windows_data(os)->pointer_bytes, buf, size, &len);
+		if (rc || len)
+			return rc ? rc : len < size ? 0 : -EOVERFLOW;
+	}
+	rc = windows_read_pointer(os, space, WINDOWS_PROCESS_IMAGE_FILE, process, &at);
+	if (!rc && at)
+		return windows_file_path(os, space, windows_fast_ref(os, at), buf, size);
+	rc = windows_read_pointer(os, space, WINDOWS_PROCESS_IMAGE_BASE, process, &at);
+	if (rc)
+		return rc == -ENOENT ? -ENOTSUP : rc;
+	return at ? windows_mapped_path(os, space, process, at, buf, size) : -ENOENT;
+}
+
 int windows_task_path(struct hvmi_os *os, const struct hvmi_task *task, char *buf, size_t size,
 		      struct hvmi_error *err)
 {
 	struct hvmi_space *space;
-	uint64_t name;
-	size_t len = 0;
 	int rc = hvmi_os_kernel_space(os, &space, err);
 	if (rc)
 		return rc;
 	uint64_t process = windows_task_process(os, space, task);
 	buf[0] = '\0';
-	rc = process ? windows_read_pointer(os, space, WINDOWS_PROCESS_IMAGE, process, &name) : -EFAULT;
-	if (!rc && !name)
-		rc = -ENOENT;
-	if (!rc)
-		rc = windows_string(space, name, windows_data(os)->pointer_bytes, buf, size, &len);
+	rc = process ? read_path(os, space, process, buf, size) : -EFAULT;
 	hvmi_space_destroy(space);
-	if (!rc && !len)
-		rc = -ENOENT;
 	if (rc)
-		return hvmi_error_set(err, rc, process, rc == -ENOENT ?
-				      "process %d has no path, or none is kept for it" :
-				      "the path of process %d cannot be read", (int)task->tgid);
-	if (len >= size)
-		return hvmi_error_set(err, -EOVERFLOW, process, "the path of process %d is longer "
-				      "than %zu bytes", (int)task->tgid, size);
+		return hvmi_error_set(err, rc, process,
+				      rc == -ENOENT ? "process %d runs no program, or it is not known "
+						      "which" :
+				      rc == -EOVERFLOW ? "the path of process %d does not fit" :
+							 "the path of process %d cannot be read",
+				      (int)task->tgid);
 	return 0;
 }

@@ -142,23 +142,28 @@ def scalar_bytes(type_):
 
 def drop_relative(layout):
     """The dumps give members of a struct inside a named union from the start of that union: what
-    falls far back to 0 and is no union over all that was before."""
-    kept, high, relative = [], 0, False
+    falls far back to 0 and is no union over all that was before. What falls back to where a
+    member begins is a union from there on."""
+    kept, begins, high, union, relative = [], set(), 0, None, False
     for row in layout.rows:
         offset = row[1]
-        if offset + ENCLOSED_MAX < high:
-            relative = True
-        elif offset >= high:
-            relative = False
+        if offset >= high:
+            union, relative = None, False
+        elif offset + ENCLOSED_MAX < high:
+            if offset in begins and offset and not relative:
+                union = offset
+            relative = union is None or offset < union
         if not relative:
             kept.append(row)
+            begins.add(offset)
             high = max(high, offset)
     layout.rows = kept
 
 
 def place_bits(layout, struct, bits):
     """Bit-fields are listed without their position: they follow each other while the offset and the
-    width of what holds them stay the same. A run that does not fill its holder is uncertain."""
+    width of what holds them stay the same. A run among others that does not fill its holder is
+    uncertain."""
     runs, key = [], None
     for row in layout.rows:
         if not row[3]:
@@ -175,7 +180,8 @@ def place_bits(layout, struct, bits):
         runs[-1][2].append(row)
     uncertain = set()
     for used, width, rows in runs:
-        if used != width:
+        # A struct of nothing but one run begins with it; what is left has no name.
+        if used != width and len(rows) != len(layout.rows):
             uncertain.update(id(row) for row in rows)
     rows = []
     for row in layout.rows:

@@ -115,6 +115,13 @@ int windows_process_read(const struct hvmi_os *os, struct hvmi_space *space, uin
 int windows_file_path(const struct hvmi_os *os, struct hvmi_space *space, uint64_t file, char *buf,
 		      size_t size);
 
+/*
+ * The path of the file that a process has mapped at an address. -ENOENT: none; else as
+ * windows_file_path().
+ */
+int windows_mapped_path(struct hvmi_os *os, struct hvmi_space *space, uint64_t process,
+			uint64_t gva, char *buf, size_t size);
+
 /* Find System, the list heads, and check what the profile says by them. */
 void windows_settle(struct hvmi_os *os, struct hvmi_space *space);
 

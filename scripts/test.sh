@@ -9,7 +9,7 @@ for argument; do
 	case $argument in
 	--quick) quick=1 ;;
 	*)
-		echo "usage: scripts/test.sh [--quick]   (--quick: without guests)"
+		echo "usage: scripts/test.sh [--quick]   (--quick: without guests and rigs)"
 		[ "$argument" = --help ] && exit 0
 		exit 2
 		;;
@@ -36,15 +36,21 @@ run() {
 	ctest --test-dir "$folder" --output-on-failure --no-tests=error "$@"
 }
 
-# The guests are made while the builds go on.
+# What boots, each kind under its label: guests whose images are read, live ones, real Xen.
+booting='guests|live|qemu|rigs'
+
+# Guests and rigs are fetched and made while the builds go on.
 if [ -z "$quick" ]; then
 	mkdir -p build-gcc
-	tests/guests/guest.py make-all --jobs 1 >build-gcc/guests.log 2>&1 &
-	guests=$!
-	trap 'kill $guests 2>/dev/null || :' EXIT
+	{
+		tests/rigs/rig.py prepare || :
+		tests/guests/guest.py make-all --jobs 1
+	} >build-gcc/prepare.log 2>&1 &
+	preparing=$!
+	trap 'kill $preparing 2>/dev/null || :' EXIT
 fi
 build build-gcc -DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++
-run build-gcc -LE 'guests' -j "$jobs"
+run build-gcc -LE "$booting" -j "$jobs"
 build build-asan -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ \
 	-DCMAKE_BUILD_TYPE=RelWithDebInfo -DHVMI_SANITIZE=address,undefined
 run build-asan -L unit -j "$jobs"
@@ -56,9 +62,9 @@ build build-fuzz -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ \
 	-DHVMI_TESTS=OFF -DHVMI_EXAMPLES=OFF
 run build-fuzz -L fuzz -j "$jobs"
 if [ -z "$quick" ]; then
-	# A guest that could not be made fails its own test, with its reason.
-	wait "$guests" || tail -n 20 build-gcc/guests.log
+	# What could not be made fails or skips its own test, with its reason.
+	wait "$preparing" || tail -n 20 build-gcc/prepare.log
 	trap - EXIT
-	run build-gcc -L guests -j "$jobs"
+	run build-gcc -L "$booting" -j "$jobs"
 fi
 echo "All tests passed."

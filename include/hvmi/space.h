@@ -6,6 +6,12 @@
  * Translation follows the Intel SDM volume 3 (2023-06), chapter 4 "Paging", and the AMD APM
  * volume 2, chapter 5. A space is cheap to make and is used by one thread at a time; make one for
  * each thread. It must go before its machine.
+ *
+ * A space remembers some thousands of translations. They are never stale: with each is kept what it
+ * was made from, and after every copy that is compared with what the page tables hold now; where it
+ * differs the copy is made again. So what was read was mapped there at one moment of the call, also
+ * while the guest runs. (Only a guest that takes a page away and puts the very same entry back within
+ * one copy is not noticed.) Nothing has to be flushed.
  */
 #ifndef HVMI_SPACE_H
 #define HVMI_SPACE_H
@@ -31,6 +37,12 @@ enum hvmi_paging {
 #define HVMI_SPACE_PSE 1u
 /** hvmi_space_config.flags: EFER.NXE; without it bit 63 of an entry is reserved. */
 #define HVMI_SPACE_NX 2u
+
+/**
+ * hvmi_space_config.flags: remember no translations. For a space that is used for little: it takes
+ * less memory, and is as true.
+ */
+#define HVMI_SPACE_UNCACHED 4u
 
 /** What makes an address space. Zero it, set size, then the rest. */
 struct hvmi_space_config {
@@ -104,7 +116,10 @@ struct hvmi_walk {
 HVMI_API int hvmi_space_walk(struct hvmi_space *space, uint64_t gva, struct hvmi_walk *ret,
 			     struct hvmi_error *err);
 
-/** Translate one address. -EFAULT: it is not mapped; else as hvmi_space_walk(). */
+/**
+ * Translate one address. -EFAULT: it is not mapped; else as hvmi_space_walk(). The answer is of one
+ * moment; a running guest may change it at once.
+ */
 HVMI_API int hvmi_space_translate(struct hvmi_space *space, uint64_t gva, uint64_t *gpa_ret);
 
 /** A run of mapped memory: equal rights, contiguous in both address spaces, as long as it goes. */
@@ -135,14 +150,18 @@ HVMI_API int hvmi_space_next_mapping(struct hvmi_space *space, uint64_t *cursor,
 
 /**
  * Read virtual memory, across pages.
+ * @param buf       what lies behind *@p done_ret bytes in it after a failure means nothing
  * @param done_ret  bytes that were read, from the start, also on failure; may be NULL
  * @return -EFAULT: gva + *done_ret is not mapped, or mapped to where no RAM is; else as
- *         hvmi_vm_read().
+ *         hvmi_vm_read(). -EBUSY: the guest changed this translation a hundred times meanwhile.
  */
 HVMI_API int hvmi_space_read(struct hvmi_space *space, uint64_t gva, void *buf, size_t len,
 			     size_t *done_ret);
 
-/** Write virtual memory, whatever its rights; as hvmi_space_read() and hvmi_vm_write(). */
+/**
+ * Write virtual memory, whatever its rights; as hvmi_space_read() and hvmi_vm_write(). What a running
+ * guest does to the translation while it is written cannot be undone: pause it.
+ */
 HVMI_API int hvmi_space_write(struct hvmi_space *space, uint64_t gva, const void *buf, size_t len,
 			      size_t *done_ret);
 

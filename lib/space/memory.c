@@ -1,28 +1,93 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "space/space.h"
+#include "space/cache.h"
 
 /* How much of a string is copied at once: most are short. */
 #define STRING_STEP 256u
 
-/* Exactly one of to and from is given. */
+static inline void copy_in(void *to, const void *from, size_t len)
+{
+	/* Most reads are of a number: a constant length is a load and a store. */
+	switch (len) {
+	case 8: memcpy(to, from, 8); break;
+	case 4: memcpy(to, from, 4); break;
+	case 2: memcpy(to, from, 2); break;
+	case 1: memcpy(to, from, 1); break;
+	default: memcpy(to, from, len); break;
+	}
+}
+
+/*
+ * The common case of a read: the translation is in the cache, all of it is in one page, and that can be
+ * pointed to. false: it is not, or it changed meanwhile; nothing was read.
+ */
+static inline bool read_cached(struct hvmi_space *space, uint64_t gva, void *buf, size_t len)
+{
+	const struct space_cache *cache = space->cache;
+	struct cached at;
+	if (!cache)
+		return false;
+	uint64_t still = atomic_load_explicit(&space->vm->still, memory_order_acquire);
+	if (still != cache->still || !cache_find(cache, gva, &at) || len > at.left)
+		return false;
+	const uint8_t *host = cache->sets[at.set].hosts[at.way];
+	const struct cache_proof *proof = &cache->proofs[at.set][at.way];
+	if (!host || (!still && proof->by_gpa))
+		return false;
+	_Atomic(uint32_t) *inside = NULL;
+	if (cache->map) {
+		inside = physmap_enter(cache->map);
+		if (proof->sequence != atomic_load(&cache->map->sequence)) {
+			physmap_exit(inside);
+			return false;
+		}
+	}
+	copy_in(buf, host + at.offset, len);
+	bool holds;
+	if (still) {
+		atomic_thread_fence(memory_order_acquire);
+		holds = atomic_load_explicit(&space->vm->still, memory_order_relaxed) == still;
+	} else {
+		holds = proof_holds(space, proof);
+	}
+	if (inside)
+		physmap_exit(inside);
+	return holds && !atomic_load_explicit(&guard_lost, memory_order_relaxed);
+}
+
+/* Exactly one of to and from is given. Up to the end of the page at most. */
+static int transfer_page(struct hvmi_space *space, uint64_t gva, void *to, const void *from,
+			 size_t len, size_t *done_ret)
+{
+	for (int i = 0; i < SPACE_TRIES; i++) {
+		struct space_use use;
+		int rc = space_begin(space, gva, &use);
+		if (rc)
+			return rc;
+		size_t n = MIN(len, use.left);
+		rc = to ? hvmi_vm_read(space->vm, use.gpa, to, n, done_ret) :
+			  hvmi_vm_write(space->vm, use.gpa, from, n, done_ret);
+		/* What was written cannot be taken back; that it was true just before has to do. */
+		if (space_end(space, gva, &use) || from)
+			return rc;
+	}
+	*done_ret = 0;
+	return -EBUSY;
+}
+
 static int transfer(struct hvmi_space *space, uint64_t gva, void *to, const void *from, size_t len,
 		    size_t *done_ret)
 {
 	size_t done = 0;
 	int rc = 0;
 	while (done < len && !rc) {
-		uint64_t at, gpa, left;
-		if (__builtin_add_overflow(gva, done, &at))
+		uint64_t at;
+		size_t moved = 0;
+		if (__builtin_add_overflow(gva, done, &at)) {
 			rc = -EFAULT;
-		else
-			rc = space_resolve(space, at, &gpa, &left);
-		if (rc)
 			break;
-		size_t n = MIN(len - done, left), moved = 0;
-		if (to)
-			rc = hvmi_vm_read(space->vm, gpa, (char *)to + done, n, &moved);
-		else
-			rc = hvmi_vm_write(space->vm, gpa, (const char *)from + done, n, &moved);
+		}
+		rc = transfer_page(space, at, to ? (char *)to + done : NULL,
+				   from ? (const char *)from + done : NULL, len - done, &moved);
 		done += moved;
 	}
 	if (done_ret)
@@ -33,7 +98,11 @@ static int transfer(struct hvmi_space *space, uint64_t gva, void *to, const void
 HVMI_API int hvmi_space_read(struct hvmi_space *space, uint64_t gva, void *buf, size_t len,
 			     size_t *done_ret)
 {
-	return transfer(space, gva, buf, NULL, len, done_ret);
+	if (!read_cached(space, gva, buf, len))
+		return transfer(space, gva, buf, NULL, len, done_ret);
+	if (done_ret)
+		*done_ret = len;
+	return 0;
 }
 
 HVMI_API int hvmi_space_write(struct hvmi_space *space, uint64_t gva, const void *buf, size_t len,

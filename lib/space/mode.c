@@ -119,7 +119,7 @@ int space_set_mode(struct hvmi_space *space, struct hvmi_error *err)
 	if (config->paging >= ARRAY_SIZE(modes))
 		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS,
 				      "%u is no paging mode: see enum hvmi_paging", config->paging);
-	if (config->flags & ~(HVMI_SPACE_PSE | HVMI_SPACE_NX) || config->reserved)
+	if (config->flags & ~(HVMI_SPACE_PSE | HVMI_SPACE_NX | HVMI_SPACE_UNCACHED) || config->reserved)
 		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS,
 				      "struct hvmi_space_config holds flags that this version does "
 				      "not know");
@@ -139,6 +139,8 @@ int space_set_mode(struct hvmi_space *space, struct hvmi_error *err)
 		set_level(space, &mode->levels[i], shift, &space->levels[i]);
 	if (!mode->level_count)
 		return 0;
+	/* Of a PDPTE of PAE they are reserved. */
+	space->noted = config->paging == HVMI_PAGING_X86_PAE ? 0 : ENTRY_ACCESSED | ENTRY_DIRTY;
 	/* CR3: tables 4-3, 4-7 and 4-12. The four PDPTEs of PAE are aligned to 32 bytes only. */
 	space->table_mask = bits(mode->entry_shift == 2 ? 31 : 51, 12);
 	if (config->paging == HVMI_PAGING_X86_PAE)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "space/space.h"
+#include "space/cache.h"
 
 #define CR0_PG (1ull << 31)
 #define CR4_PSE (1ull << 4)
@@ -115,6 +115,9 @@ HVMI_API int hvmi_space_create_vcpu(struct hvmi_vm *vm, uint32_t vcpu, struct hv
 
 HVMI_API void hvmi_space_destroy(struct hvmi_space *space)
 {
+	if (!space)
+		return;
+	space_cache_destroy(space->cache);
 	free(space);
 }
 

@@ -16,6 +16,8 @@
 #define ENTRY_PRESENT (1ull << 0)
 #define ENTRY_WRITE (1ull << 1)
 #define ENTRY_USER (1ull << 2)
+#define ENTRY_ACCESSED (1ull << 5)
+#define ENTRY_DIRTY (1ull << 6)
 #define ENTRY_PS (1ull << 7)
 #define ENTRY_NX (1ull << 63)
 
@@ -32,14 +34,18 @@ struct space_level {
 };
 #define PSE36_SHIFT 19			/* 4.3: bits 20:13 of a PDE are bits 39:32 of the page */
 
+struct space_cache;
+
 struct hvmi_space {
 	struct hvmi_vm *vm;
+	struct space_cache *cache;	/* NULL until something is in it */
 	struct hvmi_space_config config;
 	struct space_level levels[SPACE_LEVELS_MAX];	/* the root's first */
 	uint32_t level_count;		/* 0: without paging */
 	uint32_t entry_shift;		/* log2 of an entry's bytes */
 	uint32_t address_bits;		/* of a linear address */
 	bool sign_extended;		/* 64-bit addresses: the top bit is repeated */
+	uint64_t noted;			/* bits of an entry in which the CPU notes its use */
 	uint64_t table_mask;		/* address bits of a table in an entry */
 	uint64_t root;
 	/* The RAM that table entries came from last; starts is 0 if it cannot be pointed to. */
@@ -136,10 +142,34 @@ static inline uint64_t space_gva(const struct hvmi_space *space, uint64_t linear
 	return space->sign_extended ? (uint64_t)((int64_t)(linear << unused) >> unused) : linear;
 }
 
+/* The entries that a walk read, the root's first. */
+struct walk_record {
+	uint32_t count;
+	uint64_t gpas[SPACE_LEVELS_MAX];
+	uint64_t values[SPACE_LEVELS_MAX];
+};
+
 /*
- * From an address to guest-physical memory: the one way for all that reads or writes through a
- * space. left_ret: bytes from there to the end of the page.
+ * A translation in use. The one way for all that reads or writes through a space is: begin, copy, and
+ * again from the start if end says that it did not hold.
  */
+struct space_use {
+	uint64_t gpa, left;	/* left: bytes to the end of the page */
+	uint64_t still;		/* hvmi_vm.still when it began */
+	uint32_t shift;
+	bool cached;
+	uint32_t set, way;	/* where, if it is cached */
+	struct walk_record record;	/* if it is not */
+};
+/* Times that one translation is tried while the guest changes it. */
+#define SPACE_TRIES 100
+
+/* True at this moment, from the cache or by a walk. Errors as hvmi_space_translate(). */
+int space_begin(struct hvmi_space *space, uint64_t gva, struct space_use *use);
+/* Was it true all the time? Then it is remembered. */
+bool space_end(struct hvmi_space *space, uint64_t gva, const struct space_use *use);
+
+/* Begin and end; for what uses a translation later, when it may have changed anyway. */
 int space_resolve(struct hvmi_space *space, uint64_t gva, uint64_t *gpa_ret, uint64_t *left_ret);
 
 /* Fill in levels, root and the like from space->config; -EINVAL: it makes no sense. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "space/space.h"
+#include "space/cache.h"
 
 struct translation {
 	uint64_t gpa;
@@ -8,16 +8,15 @@ struct translation {
 	uint64_t rights;	/* as rights_combine() makes them */
 };
 
-/*
- * The walk, 4.3 to 4.5. Compiled in twice: with a trace, and without one and without what only the
- * trace needs.
- */
+/* The walk, 4.3 to 4.5. The size of entries as a constant makes it a third faster. */
 static inline __attribute__((always_inline)) int
-walk(struct hvmi_space *space, uint32_t entry_shift, uint64_t gva, struct translation *ret,
-     struct hvmi_walk *trace)
+walk_entries(struct hvmi_space *space, uint32_t entry_shift, uint64_t gva, struct translation *ret,
+	     struct walk_record *record)
 {
 	uint64_t linear, table = space->root;
-	*ret = (struct translation){ .rights = RIGHTS_ALL };
+	ret->rights = RIGHTS_ALL;
+	ret->fault = HVMI_FAULT_NONE;
+	record->count = 0;
 	if (!space_linear(space, gva, &linear)) {
 		ret->fault = HVMI_FAULT_NON_CANONICAL;
 		return -EFAULT;
@@ -27,9 +26,9 @@ walk(struct hvmi_space *space, uint32_t entry_shift, uint64_t gva, struct transl
 		uint64_t index = linear >> level->shift & level->index_mask;
 		uint64_t at = table + (index << entry_shift), entry = 0;
 		int rc = space_entry_read(space, entry_shift, at, &entry);
-		if (trace)
-			trace->entries[trace->entry_count++] = (struct hvmi_walk_entry){
-				.gpa = at, .value = entry, .level = space->level_count - i };
+		record->gpas[i] = at;
+		record->values[i] = entry;
+		record->count = i + 1;
 		if (rc) {
 			ret->fault = HVMI_FAULT_NO_MEMORY;
 			return rc;
@@ -57,16 +56,66 @@ walk(struct hvmi_space *space, uint32_t entry_shift, uint64_t gva, struct transl
 	return 0;
 }
 
-int space_resolve(struct hvmi_space *space, uint64_t gva, uint64_t *gpa_ret, uint64_t *left_ret)
+static int walk(struct hvmi_space *space, uint64_t gva, struct translation *ret,
+		struct walk_record *record)
 {
+	return space->entry_shift == 3 ? walk_entries(space, 3, gva, ret, record) :
+					 walk_entries(space, 2, gva, ret, record);
+}
+
+int space_begin(struct hvmi_space *space, uint64_t gva, struct space_use *use)
+{
+	struct space_cache *cache = space->cache;
+	struct cached at;
+	use->still = atomic_load_explicit(&space->vm->still, memory_order_acquire);
+	if (cache && cache->still != use->still)
+		cache_turn(cache, use->still);
+	if (cache && cache_find(cache, gva, &at) &&
+	    (use->still || cache_holds(space, at.set, at.way))) {
+		use->cached = true;
+		use->set = at.set;
+		use->way = at.way;
+		use->gpa = cache->gpas[at.set][at.way] + at.offset;
+		use->left = at.left;
+		return 0;
+	}
 	struct translation t;
-	/* The size of entries as a constant makes the walk a third faster. */
-	int rc = space->entry_shift == 3 ? walk(space, 3, gva, &t, NULL) :
-					   walk(space, 2, gva, &t, NULL);
+	int rc = walk(space, gva, &t, &use->record);
 	if (rc)
 		return rc;
-	*gpa_ret = t.gpa;
-	*left_ret = (1ull << t.shift) - (t.gpa & ((1ull << t.shift) - 1));
+	use->cached = false;
+	use->shift = t.shift;
+	use->gpa = t.gpa;
+	use->left = (1ull << t.shift) - (t.gpa & ((1ull << t.shift) - 1));
+	return 0;
+}
+
+bool space_end(struct hvmi_space *space, uint64_t gva, const struct space_use *use)
+{
+	bool holds;
+	atomic_thread_fence(memory_order_acquire);
+	if (use->still && atomic_load_explicit(&space->vm->still, memory_order_relaxed) == use->still)
+		holds = true;
+	else if (use->still && use->cached)
+		return false;	/* what it was made from is not remembered */
+	else
+		holds = use->cached ? cache_holds(space, use->set, use->way) :
+				      record_holds(space, &use->record);
+	if (holds && !use->cached)
+		cache_fill(space, use->still, gva, use->gpa, use->shift, &use->record);
+	return holds;
+}
+
+int space_resolve(struct hvmi_space *space, uint64_t gva, uint64_t *gpa_ret, uint64_t *left_ret)
+{
+	struct space_use use;
+	int rc = space_begin(space, gva, &use);
+	if (rc)
+		return rc;
+	if (!use.cached)
+		cache_fill(space, use.still, gva, use.gpa, use.shift, &use.record);
+	*gpa_ret = use.gpa;
+	*left_ret = use.left;
 	return 0;
 }
 
@@ -101,8 +150,14 @@ HVMI_API int hvmi_space_walk(struct hvmi_space *space, uint64_t gva, struct hvmi
 			     struct hvmi_error *err)
 {
 	struct hvmi_walk trace = { .gva = gva, .gpa = HVMI_NO_ADDRESS };
+	struct walk_record record;
 	struct translation t;
-	int rc = walk(space, space->entry_shift, gva, &t, &trace);
+	int rc = walk(space, gva, &t, &record);
+	trace.entry_count = record.count;
+	for (uint32_t i = 0; i < record.count; i++)
+		trace.entries[i] = (struct hvmi_walk_entry){ .gpa = record.gpas[i],
+							     .value = record.values[i],
+							     .level = space->level_count - i };
 	if (rc == 0) {
 		trace.gpa = t.gpa;
 		trace.page_size = 1ull << t.shift;

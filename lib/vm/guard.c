@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 /* Nodes are reused, never freed: the handler may look at any of them at any time. */
+_Atomic(bool) guard_lost;
 static _Atomic(struct guard *) guards;
 static struct guard *free_guards;
 static pthread_mutex_t guards_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -38,11 +39,13 @@ static bool replace_lost(uintptr_t address)
 		 */
 		uintptr_t from = address & page_mask;
 		end = (end + ~page_mask) & page_mask;
+		/* First, so that no thread takes the zeros for real. */
+		atomic_store(&guard_lost, true);
+		mark_lost(from, end);
 		if (mmap((void *)from, end - from, PROT_READ,
 			 MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
 			 0) == MAP_FAILED)
 			return false;
-		mark_lost(from, end);
 		return true;
 	}
 	return false;

@@ -19,6 +19,9 @@ struct guard {
 	struct guard *next, *next_free;
 };
 
+/* Something was lost, ever, in any area. Ask after copying; guard_real() says what. */
+extern _Atomic(bool) guard_lost;
+
 /* Guard [base, base + len). NULL: out of memory. */
 struct guard *guard_add(const void *base, size_t len);
 /* Before the area is unmapped. NULL is allowed. */

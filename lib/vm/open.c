@@ -76,8 +76,13 @@ static int take_ranges(struct hvmi_vm *vm, uint64_t map_budget, struct hvmi_erro
 					      "guest memory cannot be mapped: %s",
 					      hvmi_error_name(rc));
 	}
+	for (uint32_t i = 0; i < count; i++)
+		vm->pointers |= vm->ranges[i].host != NULL;
 	if (maps_pages(vm) && physmap_create(vm, map_budget, &vm->physmap))
 		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
+	vm->pointers |= vm->physmap != NULL;
+	if (vm->description.flags & HVMI_VM_STATIC)
+		vm_still_again(vm);
 	return 0;
 }
 

@@ -161,7 +161,11 @@ HVMI_API int hvmi_vm_write(struct hvmi_vm *vm, uint64_t gpa, const void *buf, si
 			*done_ret = 0;
 		return rc;
 	}
-	return transfer(vm, gpa, (struct transfer){ .from = buf }, len, done_ret);
+	rc = transfer(vm, gpa, (struct transfer){ .from = buf }, len, done_ret);
+	/* It may have been a page table. */
+	if (atomic_load(&vm->still))
+		vm_still_again(vm);
+	return rc;
 }
 
 HVMI_API int hvmi_vm_map(struct hvmi_vm *vm, uint64_t gpa, size_t len, const void **ret)
@@ -208,6 +212,7 @@ HVMI_API int hvmi_vm_pause(struct hvmi_vm *vm, struct hvmi_error *err)
 		int rc = vm->backend.pause(vm->machine, err);
 		if (rc)
 			return rc;
+		vm_still_again(vm);
 	}
 	vm->pauses++;
 	vm_refresh(vm);
@@ -220,9 +225,13 @@ HVMI_API int hvmi_vm_resume(struct hvmi_vm *vm, struct hvmi_error *err)
 		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS,
 				      "the machine was not paused by this handle");
 	if (vm->pauses == 1 && !(vm->description.flags & HVMI_VM_STATIC)) {
+		/* Before it runs: who reads meanwhile checks. */
+		uint64_t still = atomic_exchange(&vm->still, 0);
 		int rc = vm->backend.resume(vm->machine, err);
-		if (rc)
+		if (rc) {
+			atomic_store(&vm->still, still);
 			return rc;
+		}
 	}
 	vm->pauses--;
 	vm_refresh(vm);

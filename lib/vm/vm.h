@@ -41,7 +41,14 @@ struct hvmi_vm {
 	struct vm_range *ranges;	/* ascending */
 	uint32_t range_count;
 	struct physmap *physmap;	/* of the ranges without a pointer; NULL: they are copied */
+	bool pointers;			/* some memory is reached by host pointers */
 	uint32_t pauses;
+	/*
+	 * 0 while the machine runs; else a number that stands for this state of its memory: another
+	 * one after each pause, and after each write of ours.
+	 */
+	_Atomic(uint64_t) still;
+	_Atomic(uint64_t) still_last;
 	uint64_t ram;
 };
 
@@ -74,6 +81,12 @@ static inline const void *vm_pointer(const struct hvmi_vm *vm, uint64_t gpa, uin
 		return NULL;
 	*len_ret = r->len - (gpa - r->gpa);
 	return r->host + (gpa - r->gpa);
+}
+
+/* The machine has stopped, or something was written to it. */
+static inline void vm_still_again(struct hvmi_vm *vm)
+{
+	atomic_store(&vm->still, atomic_fetch_add(&vm->still_last, 1) + 1);
 }
 
 /*

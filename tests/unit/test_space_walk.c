@@ -401,7 +401,7 @@ START_TEST(entries_are_read_once)
 	const char script[] = "ram 0 16M\n";
 	ck_assert_int_eq(machine_try(script, strlen(script), &options, &vm, NULL), 0);
 	page_tables_init(&tables, vm, kind->paging, TABLES);
-	space = page_tables_space(&tables, HVMI_SPACE_PSE, 0);
+	space = page_tables_space(&tables, HVMI_SPACE_PSE | HVMI_SPACE_UNCACHED, 0);
 	page_tables_map(&tables, 0xc0000000, 0, kind->level, 0);
 	uint32_t levels = page_tables_levels(kind->paging) - kind->level + 1;
 	uint64_t gpa;

@@ -117,7 +117,7 @@ static void list_regions(struct hvmi_os *os, const struct hvmi_task *task, struc
 	}
 	while ((rc = hvmi_region_next(iter, &region, &err)) == 1) {
 		if (region.start < end || region.end <= region.start ||
-		    strlen(region.path) >= 4096 || ++tally->regions > LIST_MAX) {
+		    strlen(region.path) >= 100000 || ++tally->regions > LIST_MAX) {
 			printf("a region that cannot be\n");
 			exit(1);
 		}
@@ -125,6 +125,41 @@ static void list_regions(struct hvmi_os *os, const struct hvmi_task *task, struc
 	}
 	checked(rc, &err, tally);
 	hvmi_region_iter_destroy(iter);
+}
+
+static void list_modules(struct hvmi_module_iter *modules, struct tally *tally)
+{
+	struct hvmi_module module = { .size = sizeof(module) };
+	struct hvmi_error err = { 0 };
+	int rc;
+	while ((rc = hvmi_module_next(modules, &module, &err)) == 1)
+		if (++tally->modules > LIST_MAX || strlen(module.path) >= 100000)
+			exit(1);
+	hvmi_module_iter_destroy(modules);
+	checked(rc, &err, tally);
+}
+
+static void list_processes(struct hvmi_os *os, struct tally *tally)
+{
+	static char path[65536];
+	struct hvmi_task_iter *tasks;
+	struct hvmi_module_iter *modules;
+	struct hvmi_task task = { .size = sizeof(task) };
+	struct hvmi_error err = { 0 };
+	int rc = hvmi_task_iter_create(os, 0, &tasks, &err);
+	if (rc == 0) {
+		while ((rc = hvmi_task_next(tasks, &task, &err)) == 1) {
+			struct hvmi_error inner = { 0 };
+			checked(hvmi_task_path(os, &task, path, sizeof(path), &inner), &inner,
+				tally);
+			int created = hvmi_module_iter_create_task(os, &task, &modules, &inner);
+			checked(created, &inner, tally);
+			if (created == 0)
+				list_modules(modules, tally);
+		}
+		hvmi_task_iter_destroy(tasks);
+	}
+	checked(rc, &err, tally);
 }
 
 static void list_all(struct hvmi_os *os, struct tally *tally)
@@ -149,16 +184,12 @@ static void list_all(struct hvmi_os *os, struct tally *tally)
 		hvmi_task_iter_destroy(tasks);
 	}
 	checked(rc, &err, tally);
+	list_processes(os, tally);
 	struct hvmi_module_iter *modules;
-	struct hvmi_module module = { .size = sizeof(module) };
 	rc = hvmi_module_iter_create(os, &modules, &err);
-	if (rc == 0) {
-		while ((rc = hvmi_module_next(modules, &module, &err)) == 1)
-			if (++tally->modules > LIST_MAX)
-				exit(1);
-		hvmi_module_iter_destroy(modules);
-	}
 	checked(rc, &err, tally);
+	if (rc == 0)
+		list_modules(modules, tally);
 }
 
 static struct hvmi_os *attach(struct hvmi_vm *vm, struct tally *tally)

@@ -15,21 +15,35 @@ void cache_turn(struct space_cache *cache, uint64_t still)
 }
 
 /* Not from the heap: what is not used of it is not there. */
-static struct space_cache *cache_create(struct physmap *map, uint64_t still)
+static struct space_cache *cache_take(struct hvmi_vm *vm, uint64_t still)
 {
-	struct space_cache *cache = mmap(NULL, sizeof(*cache), PROT_READ | PROT_WRITE,
-					 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (cache == MAP_FAILED)
-		return NULL;
-	cache->map = map;
+	struct space_cache *cache = atomic_exchange(&vm->spare_cache, NULL);
+	if (!cache) {
+		cache = mmap(NULL, sizeof(*cache), PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (cache == MAP_FAILED)
+			return NULL;
+	}
+	cache->map = vm->physmap;
 	cache_turn(cache, still);
 	return cache;
 }
 
-void space_cache_destroy(struct space_cache *cache)
+static void cache_free(struct space_cache *cache)
 {
 	if (cache)
 		munmap(cache, sizeof(*cache));
+}
+
+void space_cache_release(struct hvmi_vm *vm, struct space_cache *cache)
+{
+	if (cache)
+		cache_free(atomic_exchange(&vm->spare_cache, cache));
+}
+
+void space_cache_free_spare(struct hvmi_vm *vm)
+{
+	cache_free(atomic_exchange(&vm->spare_cache, NULL));
 }
 
 static bool entries_hold(struct hvmi_space *space, const uint64_t *gpas, const uint64_t *values,
@@ -116,7 +130,7 @@ static void fill(struct hvmi_space *space, uint64_t gva, uint64_t gpa, uint32_t 
 		host = in_one_piece(space->vm, gpa - offset, FRAME_SIZE);
 	}
 	uint64_t page = gva >> class;
-	uint32_t index = class == CACHE_SMALL_SHIFT ? cache_small_set(page) : cache_large_set(page);
+	uint32_t index = cache_index(class, page);
 	struct cache_set *set = &cache->sets[index];
 	uint64_t tag = page | cache->turn;
 	uint32_t ways = cache_way(set, tag);
@@ -137,7 +151,7 @@ void cache_fill(struct hvmi_space *space, uint64_t still, uint64_t gva, uint64_t
 	if (space->config.flags & HVMI_SPACE_UNCACHED)
 		return;
 	if (!space->cache)
-		space->cache = cache_create(space->vm->physmap, still);
+		space->cache = cache_take(space->vm, still);
 	if (!space->cache)
 		return;
 	if (space->cache->still != still)

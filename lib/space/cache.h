@@ -41,6 +41,7 @@ struct space_cache {
 	uint64_t still;		/* hvmi_vm.still of this turn */
 	uint64_t turn;		/* as in the tags, never 0 */
 	uint32_t victim;
+	bool large_first;
 	struct cache_set sets[CACHE_SETS];	/* the small ones first */
 	uint64_t gpas[CACHE_SETS][CACHE_WAYS];	/* of the page's first byte */
 	struct cache_proof proofs[CACHE_SETS][CACHE_WAYS];
@@ -59,7 +60,8 @@ void cache_turn(struct space_cache *cache, uint64_t still);
 /* Remember a translation; makes the cache if there is none yet. Running out of memory is no matter. */
 void cache_fill(struct hvmi_space *space, uint64_t still, uint64_t gva, uint64_t gpa, uint32_t shift,
 		const struct walk_record *record);
-void space_cache_destroy(struct space_cache *cache);
+/* Give back a space's cache; the machine keeps one for the next space. NULL is allowed. */
+void space_cache_release(struct hvmi_vm *vm, struct space_cache *cache);
 
 /* Do the entries hold what they held? Call it after the copy. */
 bool record_holds(struct hvmi_space *space, const struct walk_record *record);
@@ -87,34 +89,45 @@ static inline uint32_t cache_way(const struct cache_set *set, uint64_t tag)
 	       (uint32_t)(set->tags[2] == tag) << 2 | (uint32_t)(set->tags[3] == tag) << 3;
 }
 
-static inline uint32_t cache_small_set(uint64_t page)
+/* The sets of a size of pages, and where a page of it is. */
+static inline uint32_t cache_index(uint32_t shift, uint64_t page)
 {
-	return (uint32_t)(page ^ page >> 10) & (CACHE_SMALL_SETS - 1);
+	return shift == CACHE_SMALL_SHIFT ?
+	       (uint32_t)(page ^ page >> 10) & (CACHE_SMALL_SETS - 1) :
+	       CACHE_SMALL_SETS + ((uint32_t)(page ^ page >> 8) & (CACHE_LARGE_SETS - 1));
 }
 
-static inline uint32_t cache_large_set(uint64_t page)
+static inline __attribute__((always_inline)) bool
+cache_find_size(const struct space_cache *cache, uint64_t gva, uint32_t shift, struct cached *ret)
 {
-	return CACHE_SMALL_SETS + ((uint32_t)(page ^ page >> 8) & (CACHE_LARGE_SETS - 1));
-}
-
-/* Space's cache must exist and be of this turn. */
-static inline bool cache_find(const struct space_cache *cache, uint64_t gva, struct cached *ret)
-{
-	uint64_t page = gva >> CACHE_SMALL_SHIFT;
-	uint32_t set = cache_small_set(page), shift = CACHE_SMALL_SHIFT;
+	uint64_t page = gva >> shift;
+	uint32_t set = cache_index(shift, page);
 	uint32_t ways = cache_way(&cache->sets[set], page | cache->turn);
-	if (!ways) {
-		page = gva >> CACHE_LARGE_SHIFT;
-		set = cache_large_set(page);
-		shift = CACHE_LARGE_SHIFT;
-		ways = cache_way(&cache->sets[set], page | cache->turn);
-		if (!ways)
-			return false;
-	}
+	if (__builtin_expect(!ways, 0))
+		return false;
 	ret->set = set;
 	ret->way = (uint32_t)__builtin_ctz(ways);
 	ret->offset = gva & ((1ull << shift) - 1);
 	ret->left = (1ull << shift) - ret->offset;
+	return true;
+}
+
+/* cache must be of this turn. The size that was found last is tried first. */
+static inline bool cache_find(struct space_cache *cache, uint64_t gva, struct cached *ret)
+{
+	if (cache->large_first) {
+		if (cache_find_size(cache, gva, CACHE_LARGE_SHIFT, ret))
+			return true;
+		if (!cache_find_size(cache, gva, CACHE_SMALL_SHIFT, ret))
+			return false;
+		cache->large_first = false;
+		return true;
+	}
+	if (cache_find_size(cache, gva, CACHE_SMALL_SHIFT, ret))
+		return true;
+	if (!cache_find_size(cache, gva, CACHE_LARGE_SHIFT, ret))
+		return false;
+	cache->large_first = true;
 	return true;
 }
 

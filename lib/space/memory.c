@@ -4,54 +4,61 @@
 /* How much of a string is copied at once: most are short. */
 #define STRING_STEP 256u
 
-static inline void copy_in(void *to, const void *from, size_t len)
-{
-	/* Most reads are of a number: a constant length is a load and a store. */
-	switch (len) {
-	case 8: memcpy(to, from, 8); break;
-	case 4: memcpy(to, from, 4); break;
-	case 2: memcpy(to, from, 2); break;
-	case 1: memcpy(to, from, 1); break;
-	default: memcpy(to, from, len); break;
-	}
-}
+/* The common case of a read: the translation is in the cache, all of it is in one page. */
+struct hit {
+	const uint8_t *from;
+	const struct cache_proof *proof;
+	uint64_t still;
+};
 
-/*
- * The common case of a read: the translation is in the cache, all of it is in one page, and that can be
- * pointed to. false: it is not, or it changed meanwhile; nothing was read.
- */
-static inline bool read_cached(struct hvmi_space *space, uint64_t gva, void *buf, size_t len)
+static inline __attribute__((always_inline)) bool find_hit(struct hvmi_space *space, uint64_t gva,
+							    size_t len, struct hit *hit)
 {
-	const struct space_cache *cache = space->cache;
+	struct space_cache *cache = space->cache;
 	struct cached at;
-	if (!cache)
+	if (__builtin_expect(!cache, 0))
 		return false;
-	uint64_t still = atomic_load_explicit(&space->vm->still, memory_order_acquire);
-	if (still != cache->still || !cache_find(cache, gva, &at) || len > at.left)
+	hit->still = atomic_load_explicit(&space->vm->still, memory_order_acquire);
+	if (hit->still != cache->still || !cache_find(cache, gva, &at) || len > at.left)
 		return false;
 	const uint8_t *host = cache->sets[at.set].hosts[at.way];
-	const struct cache_proof *proof = &cache->proofs[at.set][at.way];
-	if (!host || (!still && proof->by_gpa))
-		return false;
-	_Atomic(uint32_t) *inside = NULL;
-	if (cache->map) {
-		inside = physmap_enter(cache->map);
-		if (proof->sequence != atomic_load(&cache->map->sequence)) {
-			physmap_exit(inside);
-			return false;
-		}
-	}
-	copy_in(buf, host + at.offset, len);
+	hit->proof = &cache->proofs[at.set][at.way];
+	hit->from = host + at.offset;
+	return host != NULL;
+}
+
+/* Was the copy good? */
+static inline bool hit_holds(const struct hvmi_space *space, const struct hit *hit)
+{
 	bool holds;
-	if (still) {
+	if (hit->still) {
 		atomic_thread_fence(memory_order_acquire);
-		holds = atomic_load_explicit(&space->vm->still, memory_order_relaxed) == still;
+		holds = atomic_load_explicit(&space->vm->still, memory_order_relaxed) == hit->still;
 	} else {
-		holds = proof_holds(space, proof);
+		holds = !hit->proof->by_gpa && proof_holds(space, hit->proof);
 	}
-	if (inside)
-		physmap_exit(inside);
 	return holds && !atomic_load_explicit(&guard_lost, memory_order_relaxed);
+}
+
+/* false: nothing was read. */
+static bool read_hit(struct hvmi_space *space, uint64_t gva, void *buf, size_t len)
+{
+	struct hit hit;
+	if (!find_hit(space, gva, len, &hit))
+		return false;
+	struct physmap *map = space->cache->map;
+	if (!map) {
+		memcpy(buf, hit.from, len);
+		return hit_holds(space, &hit);
+	}
+	_Atomic(uint32_t) *inside = physmap_enter(map);
+	bool holds = hit.proof->sequence == atomic_load(&map->sequence);
+	if (holds) {
+		memcpy(buf, hit.from, len);
+		holds = hit_holds(space, &hit);
+	}
+	physmap_exit(inside);
+	return holds;
 }
 
 /* Exactly one of to and from is given. Up to the end of the page at most. */
@@ -95,11 +102,29 @@ static int transfer(struct hvmi_space *space, uint64_t gva, void *to, const void
 	return rc;
 }
 
+static __attribute__((noinline)) int read_any(struct hvmi_space *space, uint64_t gva, void *buf,
+					      size_t len, size_t *done_ret)
+{
+	if (!read_hit(space, gva, buf, len))
+		return transfer(space, gva, buf, NULL, len, done_ret);
+	if (done_ret)
+		*done_ret = len;
+	return 0;
+}
+
+/* Numbers are most of what is read. Nothing is called on their way, so no register has to be saved. */
 HVMI_API int hvmi_space_read(struct hvmi_space *space, uint64_t gva, void *buf, size_t len,
 			     size_t *done_ret)
 {
-	if (!read_cached(space, gva, buf, len))
-		return transfer(space, gva, buf, NULL, len, done_ret);
+	struct hit hit;
+	if ((len != 8 && len != 4) || !find_hit(space, gva, len, &hit) || space->cache->map)
+		return read_any(space, gva, buf, len, done_ret);
+	if (len == 8)
+		memcpy(buf, hit.from, 8);
+	else
+		memcpy(buf, hit.from, 4);
+	if (__builtin_expect(!hit_holds(space, &hit), 0))
+		return read_any(space, gva, buf, len, done_ret);
 	if (done_ret)
 		*done_ret = len;
 	return 0;

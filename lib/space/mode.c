@@ -139,6 +139,7 @@ int space_set_mode(struct hvmi_space *space, struct hvmi_error *err)
 		set_level(space, &mode->levels[i], shift, &space->levels[i]);
 	if (!mode->level_count)
 		return 0;
+	space->direct = mode->entry_shift == 3 && !space->vm->physmap;
 	/* Of a PDPTE of PAE they are reserved. */
 	space->noted = config->paging == HVMI_PAGING_X86_PAE ? 0 : ENTRY_ACCESSED | ENTRY_DIRTY;
 	/* CR3: tables 4-3, 4-7 and 4-12. The four PDPTEs of PAE are aligned to 32 bytes only. */

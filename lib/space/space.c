@@ -117,7 +117,7 @@ HVMI_API void hvmi_space_destroy(struct hvmi_space *space)
 {
 	if (!space)
 		return;
-	space_cache_destroy(space->cache);
+	space_cache_release(space->vm, space->cache);
 	free(space);
 }
 

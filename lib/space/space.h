@@ -45,6 +45,7 @@ struct hvmi_space {
 	uint32_t entry_shift;		/* log2 of an entry's bytes */
 	uint32_t address_bits;		/* of a linear address */
 	bool sign_extended;		/* 64-bit addresses: the top bit is repeated */
+	bool direct;			/* entries of 8 bytes, and no memory is mapped piecemeal */
 	uint64_t noted;			/* bits of an entry in which the CPU notes its use */
 	uint64_t table_mask;		/* address bits of a table in an entry */
 	uint64_t root;
@@ -168,6 +169,34 @@ struct space_use {
 int space_begin(struct hvmi_space *space, uint64_t gva, struct space_use *use);
 /* Was it true all the time? Then it is remembered. */
 bool space_end(struct hvmi_space *space, uint64_t gva, const struct space_use *use);
+
+/*
+ * The common case of a walk, while nothing can change meanwhile: entries of 8 bytes, all of them in the
+ * window, and a page at the end. false: it is not that; walk. What is told of nothing else is true.
+ */
+static inline bool space_quick_walk(const struct hvmi_space *space, uint64_t gva,
+				    uint64_t *gpa_ret, uint32_t *shift_ret)
+{
+	uint64_t linear, table = space->root;
+	if (!space_linear(space, gva, &linear))
+		return false;
+	const struct space_level *level = space->levels, *end = level + space->level_count;
+	for (; level < end; level++) {
+		uint64_t at = table + ((linear >> level->shift & level->index_mask) << 3);
+		if (at - space->window.gpa >= space->window.starts)
+			return false;
+		uint64_t entry = entry_load((const void *)(space->window.to_host + at), 3);
+		table = entry & space->table_mask;
+		if (__builtin_expect((entry & level->table_test) == level->table_value, 1))
+			continue;
+		if ((entry & level->page_test) != level->page_value)
+			return false;
+		*gpa_ret = (entry & level->page_mask) | (linear & ((1ull << level->shift) - 1));
+		*shift_ret = level->shift;
+		return true;
+	}
+	return false;
+}
 
 /* Begin and end; for what uses a translation later, when it may have changed anyway. */
 int space_resolve(struct hvmi_space *space, uint64_t gva, uint64_t *gpa_ret, uint64_t *left_ret);

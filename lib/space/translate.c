@@ -80,10 +80,15 @@ int space_begin(struct hvmi_space *space, uint64_t gva, struct space_use *use)
 		return 0;
 	}
 	struct translation t;
+	use->cached = false;
+	/* Where nothing is going to be checked, nobody needs the record. */
+	if (space->direct && use->still && space_quick_walk(space, gva, &use->gpa, &use->shift)) {
+		use->left = (1ull << use->shift) - (use->gpa & ((1ull << use->shift) - 1));
+		return 0;
+	}
 	int rc = walk(space, gva, &t, &use->record);
 	if (rc)
 		return rc;
-	use->cached = false;
 	use->shift = t.shift;
 	use->gpa = t.gpa;
 	use->left = (1ull << t.shift) - (t.gpa & ((1ull << t.shift) - 1));
@@ -96,7 +101,7 @@ bool space_end(struct hvmi_space *space, uint64_t gva, const struct space_use *u
 	atomic_thread_fence(memory_order_acquire);
 	if (use->still && atomic_load_explicit(&space->vm->still, memory_order_relaxed) == use->still)
 		holds = true;
-	else if (use->still && use->cached)
+	else if (use->still)
 		return false;	/* what it was made from is not remembered */
 	else
 		holds = use->cached ? cache_holds(space, use->set, use->way) :
@@ -122,6 +127,11 @@ int space_resolve(struct hvmi_space *space, uint64_t gva, uint64_t *gpa_ret, uin
 HVMI_API int hvmi_space_translate(struct hvmi_space *space, uint64_t gva, uint64_t *gpa_ret)
 {
 	uint64_t left;
+	uint32_t shift;
+	if (space->direct && space->config.flags & HVMI_SPACE_UNCACHED &&
+	    atomic_load_explicit(&space->vm->still, memory_order_acquire) &&
+	    space_quick_walk(space, gva, gpa_ret, &shift))
+		return 0;
 	return space_resolve(space, gva, gpa_ret, &left);
 }
 

@@ -149,6 +149,7 @@ HVMI_API void hvmi_close(struct hvmi_vm *vm)
 		vm->backend.resume(vm->machine, NULL);
 	for (uint32_t i = 0; i < vm->range_count; i++)
 		guard_remove(vm->ranges[i].guard);
+	space_cache_free_spare(vm);
 	physmap_destroy(vm->physmap);
 	if (vm->machine)
 		vm->backend.close(vm->machine);

@@ -49,6 +49,7 @@ struct hvmi_vm {
 	 */
 	_Atomic(uint64_t) still;
 	_Atomic(uint64_t) still_last;
+	_Atomic(void *) spare_cache;	/* of a space that is gone: its pages are there already */
 	uint64_t ram;
 };
 
@@ -110,6 +111,9 @@ int vm_need_write(const struct hvmi_vm *vm, struct hvmi_error *err);
 /* The caller's sized struct as this version knows it, checked. */
 int injection_take(struct hvmi_injection *to, const struct hvmi_injection *from,
 		   struct hvmi_error *err);
+
+/* lib/space/cache.c: what spaces left behind. */
+void space_cache_free_spare(struct hvmi_vm *vm);
 
 /* Target strings. */
 struct hvmi_target {

@@ -149,7 +149,7 @@ int main(int argc, char **argv)
 	/* What is known of the machine is worth printing where no operating system is known. */
 	struct hvmi_vm_info vm = { .size = sizeof(vm) };
 	struct hvmi_os_info os = { .size = sizeof(os) };
-	int rc = hvmi_os_attach(tool.vm, NULL, &tool.os, &tool.err);
+	int rc = tool_attach(&tool);
 	hvmi_vm_get_info(tool.vm, &vm);
 	if (!rc)
 		hvmi_os_get_info(tool.os, &os);

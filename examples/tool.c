@@ -9,6 +9,10 @@
 static const char common_usage[] =
 	"      --json          print JSON\n"
 	"      --verbose       print what the library logs to standard error\n"
+	"      --profile FILE  symbols and types of a Windows kernel (see hvmi-profiles(7))\n"
+	"      --symbol-path FOLDERS\n"
+	"                      where to look for them, separated by colons\n"
+	"      --force-profile believe FILE though it is of another kernel\n"
 	"  -h, --help          print this\n"
 	"      --version       print the version\n"
 	"\n"
@@ -17,7 +21,11 @@ static const char common_usage[] =
 	"3 the target cannot be opened; 4 no operating system was recognised; 5 out of memory,\n"
 	"or input or output fails.\n";
 
-enum { OWN_OPTIONS_MAX = 12, OPTION_JSON = 0x1000, OPTION_VERBOSE, OPTION_VERSION };
+enum {
+	OWN_OPTIONS_MAX = 12, COMMON_OPTIONS = 7,
+	OPTION_JSON = 0x1000, OPTION_VERBOSE, OPTION_VERSION, OPTION_PROFILE, OPTION_SYMBOL_PATH,
+	OPTION_FORCE_PROFILE
+};
 
 static void error_line(const char *format, va_list args)
 {
@@ -81,20 +89,29 @@ void tool_begin(struct tool *tool, const char *usage, int argc, char **argv)
 
 int tool_option(struct tool *tool, const struct option *own)
 {
-	struct option all[OWN_OPTIONS_MAX + 5] = {
+	struct option all[OWN_OPTIONS_MAX + COMMON_OPTIONS + 1] = {
 		{ "json", no_argument, NULL, OPTION_JSON },
 		{ "verbose", no_argument, NULL, OPTION_VERBOSE },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, OPTION_VERSION },
+		{ "profile", required_argument, NULL, OPTION_PROFILE },
+		{ "symbol-path", required_argument, NULL, OPTION_SYMBOL_PATH },
+		{ "force-profile", no_argument, NULL, OPTION_FORCE_PROFILE },
 	};
 	for (size_t i = 0; own && own[i].name && i < OWN_OPTIONS_MAX; i++)
-		all[4 + i] = own[i];
+		all[COMMON_OPTIONS + i] = own[i];
 	for (;;) {
 		int c = getopt_long(tool->operand_count, tool->operands, "h", all, NULL);
 		if (c == OPTION_JSON) {
 			tool->json = true;
 		} else if (c == OPTION_VERBOSE) {
 			tool->verbose = true;
+		} else if (c == OPTION_PROFILE) {
+			tool->profile = optarg;
+		} else if (c == OPTION_SYMBOL_PATH) {
+			tool->symbol_path = optarg;
+		} else if (c == OPTION_FORCE_PROFILE) {
+			tool->force_profile = true;
 		} else if (c == 'h') {
 			printf("%s%s", tool->usage, common_usage);
 			see_output_arrived();
@@ -157,13 +174,22 @@ void tool_open(struct tool *tool)
 		tool_die(rc == -ENOMEM ? TOOL_INTERNAL : TOOL_TARGET, "%s", tool->err.text);
 }
 
+int tool_attach(struct tool *tool)
+{
+	const struct hvmi_os_options options = {
+		.size = sizeof(options), .flags = tool->force_profile ? HVMI_OS_FORCE_PROFILE : 0,
+		.profile = tool->profile, .symbol_path = tool->symbol_path,
+	};
+	return hvmi_os_attach(tool->vm, &options, &tool->os, &tool->err);
+}
+
 void tool_open_os(struct tool *tool)
 {
 	if (!tool->vm)
 		tool_open(tool);
 	if (tool->os)
 		return;
-	int rc = hvmi_os_attach(tool->vm, NULL, &tool->os, &tool->err);
+	int rc = tool_attach(tool);
 	if (rc)
 		tool_die(tool_code(rc) == TOOL_INTERNAL ? TOOL_INTERNAL : TOOL_OS, "%s",
 			 tool->err.text);

@@ -27,7 +27,8 @@ struct tool {
 	const char *usage;
 	char **operands;
 	int operand_count;
-	bool json, verbose;
+	bool json, verbose, force_profile;
+	const char *profile, *symbol_path;	/* of the guest's kernel, or NULL */
 	bool in_list, had_item;		/* of a JSON array */
 	enum tool_exit status;
 	struct hvmi_vm *vm;
@@ -50,6 +51,8 @@ bool tool_windows(const struct tool *tool);
 struct hvmi_open_options tool_open_options(const struct tool *tool);
 void tool_open(struct tool *tool);
 void tool_open_os(struct tool *tool);
+/* hvmi_os_attach() of what is open, with the options that were given. */
+int tool_attach(struct tool *tool);
 /* Closes, sees that the output arrived, and returns the exit code. */
 int tool_end(struct tool *tool);
 

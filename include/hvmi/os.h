@@ -32,7 +32,7 @@ struct hvmi_os_options {
 	uint32_t reserved;
 	/**
 	 * Windows: a file with the kernel's symbols and types, or NULL: a PDB, an ISF file (JSON, or
-	 * that in .xz), or an offsets file (hvmi-offsets(5)). It must be of the kernel that runs.
+	 * that in .xz), or an offsets file; see hvmi-profiles(7). It must be of the kernel that runs.
 	 */
 	const char *profile;
 	/**

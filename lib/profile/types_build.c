@@ -36,6 +36,42 @@ void types_build_begin(struct types_build *build)
 	types_build_type(build, (struct type){.kind = HVMI_TYPE_VOID});
 }
 
+static bool copy(struct types_build *build, void *array, uint32_t *capacity, uint32_t *count,
+		 const void *from, uint32_t from_count, size_t item, uint32_t max)
+{
+	void **p = array;
+
+	if (!reserve(build, array, capacity, 0, from_count, item, max))
+		return false;
+	if (from_count)
+		memcpy(*p, from, from_count * item);
+	*count = from_count;
+	return true;
+}
+
+void types_build_thaw(struct types_build *build, const struct types *from)
+{
+	struct types *graph = &build->graph;
+
+	*build = (struct types_build){0};
+	if (from->type_count == 0) {
+		types_build_begin(build);
+		return;
+	}
+	copy(build, &graph->types, &build->type_capacity, &graph->type_count, from->types,
+	     from->type_count, sizeof(*from->types), TYPES_MAX);
+	copy(build, &graph->members, &build->member_capacity, &graph->member_count, from->members,
+	     from->member_count, sizeof(*from->members), BUILD_MEMBERS_MAX);
+	copy(build, &graph->enumerators, &build->enumerator_capacity, &graph->enumerator_count,
+	     from->enumerators, from->enumerator_count, sizeof(*from->enumerators),
+	     BUILD_MEMBERS_MAX);
+	copy(build, &graph->parameters, &build->parameter_capacity, &graph->parameter_count,
+	     from->parameters, from->parameter_count, sizeof(*from->parameters),
+	     BUILD_MEMBERS_MAX);
+	copy(build, &graph->names, &build->names_capacity, &graph->names_len, from->names,
+	     from->names_len, 1, BUILD_NAMES_MAX);
+}
+
 uint32_t types_build_name(struct types_build *build, const char *name, size_t len)
 {
 	struct types *graph = &build->graph;

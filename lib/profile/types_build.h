@@ -21,6 +21,8 @@ struct types_build {
 
 /* Void is type 0, "" is at 0 of the names. */
 void types_build_begin(struct types_build *build);
+/* Begin with a copy of what is there; an empty graph gets its void and "". */
+void types_build_thaw(struct types_build *build, const struct types *from);
 /* A copy of a name: its offset in names; 0 on failure. Names may hold no NUL. */
 uint32_t types_build_name(struct types_build *build, const char *name, size_t len);
 /* The id of a new type, 0 on failure. Ids are dense and ascend. */

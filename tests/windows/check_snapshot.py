@@ -94,5 +94,46 @@ class Snapshot(unittest.TestCase):
             self.assertEqual(run("maps", target, 4)[0], 1)
 
 
+class Supplied(unittest.TestCase):
+    """Profiles that the user gives."""
+
+    isf = pathlib.Path(__file__).parents[2] / "data/windows/isf/8B11040A5928757B11390AC78F6B6925-1.json.xz"
+
+    def setUp(self):
+        self.target = pathlib.Path(FOLDER.name) / "machine.elf"
+
+    def explain(self, *arguments):
+        code, out, err = run("info", self.target, "--explain", "--json", *arguments)
+        if code:
+            return code, err
+        return code, {fact["name"]: fact for fact in json.loads(out)["facts"]}
+
+    def test_other_kernel(self):
+        code, err = self.explain("--profile", self.isf)
+        if "built without" in err:
+            self.skipTest(err)
+        self.assertEqual(code, 4)
+        self.assertIn("is of another kernel", err)
+        code, facts = self.explain("--profile", self.isf, "--force-profile")
+        self.assertEqual(code, 0)
+        self.assertIn("as forced", facts["types"]["source"])
+        self.assertEqual(facts["symbols"]["value"], "34920 symbols")
+
+    def test_symbol_path(self):
+        code, facts = self.explain("--symbol-path", self.isf.parent)
+        self.assertEqual(code, 0)
+        self.assertIn("built in", facts["types"]["source"])
+
+    def test_offsets(self):
+        path = pathlib.Path(FOLDER.name) / "mine.offsets"
+        path.write_text("symbol Mine 0x10\nmember _EPROCESS.Mine 0x20 u32\n")
+        code, out, _ = run("symbol", self.target, "Mine", "--profile", path)
+        self.assertEqual((code, out.split()[-1]), (0, "Mine"))
+        path.write_text("symbol Mine\n")
+        code, err = self.explain("--profile", path)
+        self.assertEqual(code, 4)
+        self.assertIn("line 1", err)
+
+
 if __name__ == "__main__":
     unittest.main(argv=sys.argv[:1])

@@ -16,5 +16,6 @@
 #include <hvmi/view.h>
 #include <hvmi/profile.h>
 #include <hvmi/os.h>
+#include <hvmi/pe.h>
 
 #endif

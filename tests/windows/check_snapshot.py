@@ -135,5 +135,24 @@ class Supplied(unittest.TestCase):
         self.assertIn("line 1", err)
 
 
+class Images(unittest.TestCase):
+    """The PE images of the kernel's modules, of which hardly a page is in the snapshot."""
+
+    def test_modules(self):
+        target = pathlib.Path(FOLDER.name) / "machine.elf"
+        out = subprocess.run([sys.argv[3], target], stdout=subprocess.PIPE, timeout=60,
+                             check=True).stdout.decode()
+        rows = [line.split("\t") for line in out.splitlines()]
+        known = {row[1]: row for row in rows if len(row) > 3}
+        self.assertGreater(len(rows), 190)
+        self.assertEqual(sorted(known), ["WdFilter.sys", "cng.sys", "hal.dll", "ntoskrnl.exe"])
+        facts = json.loads(run("info", target, "--explain", "--json")[1])["facts"]
+        key = next(fact["value"] for fact in facts if fact["name"] == "pdb").split()[-1]
+        self.assertEqual(known["ntoskrnl.exe"][2], key)
+        self.assertEqual(int(known["ntoskrnl.exe"][8]), 222)
+        self.assertTrue(all(len(row[2]) >= 33 for row in known.values()))
+        self.assertTrue(all(row[2] == "EFAULT" for row in rows if len(row) == 3))
+
+
 if __name__ == "__main__":
     unittest.main(argv=sys.argv[:1])

@@ -21,14 +21,22 @@ def run(name, target, *arguments):
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
+def make_machines(folder):
+    pages, context, answers = snapshot.read(ARCHIVE)
+    runs = snapshot.runs_of(pages)
+    snapshot.sim(folder, runs, context)
+    snapshot.elf(folder, runs, context)
+    return answers
+
+
+ANSWERS = make_machines(pathlib.Path(FOLDER.name))
+
+
 class Snapshot(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         folder = pathlib.Path(FOLDER.name)
-        pages, context, cls.answers = snapshot.read(ARCHIVE)
-        runs = snapshot.runs_of(pages)
-        snapshot.sim(folder, runs, context)
-        snapshot.elf(folder, runs, context)
+        cls.answers = ANSWERS
         cls.targets = ["sim:%s" % (folder / "machine.sim"), str(folder / "machine.elf")]
 
     def json(self, name, target, *arguments, code=0):

@@ -30,6 +30,7 @@ struct qemu_vcpu {
 	bool stepping;
 	bool rip_known;
 	uint64_t rip;		/* where it was when the machine was stopped */
+	uint32_t empty_steps;	/* that executed nothing, one after the other */
 };
 
 /* Events, while they are open. */

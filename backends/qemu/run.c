@@ -39,6 +39,40 @@ static int finish_steps(struct qemu *q, uint32_t told, struct hvmi_error *err)
 	return 0;
 }
 
+/* Whether [at, ...) is a string instruction with a prefix that repeats it. */
+static bool repeats(const uint8_t *insn, size_t len)
+{
+	bool prefix = false;
+	for (size_t i = 0; i < len; i++) {
+		uint8_t b = insn[i];
+		if (b == 0xf2 || b == 0xf3)
+			prefix = true;
+		else if (b == 0x66 || b == 0x67 || b == 0x2e || b == 0x36 || b == 0x3e || b == 0x26 ||
+			 b == 0x64 || b == 0x65 || (b >= 0x40 && b <= 0x4f))
+			continue;
+		else
+			return prefix && ((b >= 0x6c && b <= 0x6f) || (b >= 0xa4 && b <= 0xa7) ||
+					  (b >= 0xaa && b <= 0xaf));
+	}
+	return false;
+}
+
+/*
+ * QEMU ends a step for the APIC's sake too, before anything was executed. What leads to itself is a
+ * string instruction, or it is believed after a while.
+ */
+static bool empty_step(struct qemu *q, uint32_t vcpu, const struct rsp_stop *stop, uint64_t from)
+{
+	struct qemu_vcpu *v = &q->vcpus[vcpu];
+	uint8_t insn[15];
+	if (stop->watch || !v->rip_known || v->rip != from ||
+	    (!stub_read_virtual(q->stub, from, insn, sizeof(insn)) && repeats(insn, sizeof(insn))))
+		v->empty_steps = 0;
+	else
+		v->empty_steps = (v->empty_steps + 1) % STEP_TRIES;
+	return v->empty_steps;
+}
+
 /* All vCPUs stopped: say what happened. @p asked: we wanted that. */
 static int stopped(struct qemu *q, const struct rsp_stop *stop, bool asked, struct hvmi_error *err)
 {
@@ -56,8 +90,10 @@ static int stopped(struct qemu *q, const struct rsp_stop *stop, bool asked, stru
 	int rc = stub_get(q->stub, vcpu, &registers, err);
 	if (rc)
 		return rc;
+	const uint64_t from = q->vcpus[vcpu].rip;
+	bool stepped = q->vcpus[vcpu].stepping && q->vcpus[vcpu].rip_known;
 	run_note_rip(q, vcpu, &registers);
-	if (q->events)
+	if (q->events && !(stepped && empty_step(q, vcpu, stop, from)))
 		events_trapped(q, vcpu, stop, &registers);
 	return finish_steps(q, vcpu, err);
 }
@@ -157,24 +193,6 @@ int run_hold_stub(struct qemu *q, bool take_over, struct hvmi_error *err)
 	return run_hold(q, err);
 }
 
-/* Whether [at, ...) is a string instruction with a prefix that repeats it. */
-static bool repeats(const uint8_t *insn, size_t len)
-{
-	bool prefix = false;
-	for (size_t i = 0; i < len; i++) {
-		uint8_t b = insn[i];
-		if (b == 0xf2 || b == 0xf3)
-			prefix = true;
-		else if (b == 0x66 || b == 0x67 || b == 0x2e || b == 0x36 || b == 0x3e || b == 0x26 ||
-			 b == 0x64 || b == 0x65 || (b >= 0x40 && b <= 0x4f))
-			continue;
-		else
-			return prefix && ((b >= 0x6c && b <= 0x6f) || (b >= 0xa4 && b <= 0xa7) ||
-					  (b >= 0xaa && b <= 0xaf));
-	}
-	return false;
-}
-
 /* One step of one vCPU: 1: it ended; 0: it did not, though it had its time. */
 static int step_once(struct qemu *q, uint32_t vcpu, struct rsp_stop *stop, struct hvmi_error *err)
 {
@@ -211,17 +229,14 @@ static int step_over(struct qemu *q, uint32_t vcpu, struct hvmi_error *err)
 	struct hvmi_registers registers = { 0 };
 	int repeat = 0, tries = 0;
 	do {
-		uint8_t insn[15];
 		int ended = step_once(q, vcpu, &stop, err);
 		rc = ended < 0 ? ended : stub_get(q->stub, vcpu, &registers, err);
 		if (rc)
 			break;
 		run_note_rip(q, vcpu, &registers);
-		if (!ended && ++tries < STEP_TRIES)
+		if ((!ended || empty_step(q, vcpu, &stop, from)) && ++tries < STEP_TRIES)
 			continue;
-		if (!ended || v->rip != from || stop.watch ||
-		    stub_read_virtual(q->stub, from, insn, sizeof(insn)) ||
-		    !repeats(insn, sizeof(insn)))
+		if (!ended || stop.watch)
 			break;
 	} while (v->rip == from && ++repeat < REPEATS_MAX);
 	if (rc)

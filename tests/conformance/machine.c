@@ -107,14 +107,22 @@ static int idle(struct machine *m)
 	return r == 0 && result.number == m->number ? 0 : -1;
 }
 
+/* What stop_at() put into code. */
 static int repair(struct machine *m)
 {
+	const uint64_t copies[] = { m->box.exec, m->box.kcode };
 	uint8_t now[PROBE_CODE_BYTES];
-	if (hvmi_space_read(m->space, m->box.exec, now, sizeof(now), NULL))
-		return -1;
-	if (memcmp(now, m->code, sizeof(now)) == 0)
-		return 0;
-	return hvmi_space_write(m->space, m->box.exec, m->code, sizeof(m->code), NULL);
+	size_t len = m->box.code_bytes < sizeof(now) ? m->box.code_bytes : sizeof(now);
+	for (size_t i = 0; i < 2; i++) {
+		if (!copies[i])
+			continue;
+		int r = hvmi_space_read(m->space, copies[i], now, len, NULL);
+		if (r == 0 && memcmp(now, m->code, len) != 0)
+			r = hvmi_space_write(m->space, copies[i], m->code, len, NULL);
+		if (r)
+			return r;
+	}
+	return 0;
 }
 
 int machine_settle(struct machine *m)

@@ -219,6 +219,12 @@ void pass_on(struct machine *m, const struct hvmi_event *event)
 		GOOD(hvmi_events_answer(m->events, event, &a, &error));
 }
 
+bool event_at(const struct hvmi_event *event, uint64_t where)
+{
+	uint64_t rip;
+	return hvmi_registers_get(event->registers, HVMI_X86_RIP, &rip) == 0 && rip - where < NEAR;
+}
+
 struct hvmi_event expect(uint32_t kind, uint64_t where)
 {
 	struct hvmi_event event = { .size = sizeof(event) };
@@ -230,9 +236,7 @@ struct hvmi_event expect(uint32_t kind, uint64_t where)
 			fail("hvmi_events_next: %s: %s", hvmi_error_name(r), error.text);
 		if (r == 0)
 			break;
-		uint64_t rip;
-		if (event.kind == kind && hvmi_registers_get(event.registers, HVMI_X86_RIP, &rip) == 0
-		    && rip - where < NEAR)
+		if (event.kind == kind && (where == ANYWHERE || event_at(&event, where)))
 			return event;
 		others++;
 		pass_on(&machine, &event);
@@ -277,23 +281,29 @@ void answer_at(const struct hvmi_event *event, uint32_t flags, uint64_t rip, con
 	answer_with(event, &a);
 }
 
-struct hvmi_event stop_before(uint32_t vcpu, enum probe_place place, uint64_t a, uint64_t b)
+struct hvmi_event stop_at(uint32_t vcpu, uint64_t function, uint64_t a, uint64_t b)
 {
 	struct hvmi_event_request r = request_of(HVMI_EVENT_BREAKPOINT);
-	uint64_t at = exec_place(place);
+	uint8_t first;
 	bool by_address = hvmi_vm_capability(machine.vm, HVMI_CAN_BREAKPOINTS, NULL) == 0;
 	if (!by_address)
 		need(HVMI_CAN_INT3);
-	r.gva = by_address ? at : 0;
+	r.gva = by_address ? function : 0;
 	request(&r);
+	guest_read(function, &first, 1);
 	if (!by_address)
-		guest_write(at, "\xcc", 1);
-	start_call(vcpu, at, a, b, 0);
-	struct hvmi_event event = expect(HVMI_EVENT_BREAKPOINT, at);
-	SAME(event.gva, at);
+		guest_write(function, "\xcc", 1);
+	start_call(vcpu, function, a, b, 0);
+	struct hvmi_event event = expect(HVMI_EVENT_BREAKPOINT, function);
+	SAME(event.gva, function);
 	if (!by_address)
-		guest_write(at, machine.code + machine.offsets[place], 1);
+		guest_write(function, &first, 1);
 	/* The vCPU waits whether it is asked for any longer or not. */
 	GOOD(hvmi_events_cancel(machine.events, &r, &error));
 	return event;
+}
+
+struct hvmi_event stop_before(uint32_t vcpu, enum probe_place place, uint64_t a, uint64_t b)
+{
+	return stop_at(vcpu, exec_place(place), a, b);
 }

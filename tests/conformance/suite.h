@@ -124,6 +124,7 @@ struct probe_result guest_call(uint32_t vcpu, uint64_t function, uint64_t a, uin
 void open_events(void);
 struct hvmi_event_request request_of(uint32_t kind);
 void request(const struct hvmi_event_request *request);
+#define ANYWHERE UINT64_MAX
 /* The next event of a kind whose vCPU is within 64 bytes of an address; others are passed on. */
 struct hvmi_event expect(uint32_t kind, uint64_t where);
 void no_event(void);
@@ -132,12 +133,14 @@ void answer_with(const struct hvmi_event *event, const struct hvmi_answer *answe
 /* As if nobody had asked for it. */
 void pass_on(struct machine *m, const struct hvmi_event *event);
 uint64_t event_register(const struct hvmi_event *event, uint32_t id);
+bool event_at(const struct hvmi_event *event, uint64_t where);
 /* Go on there, with RAX changed too if it is given. */
 void answer_at(const struct hvmi_event *event, uint32_t flags, uint64_t rip, const uint64_t *rax);
 /*
- * Have the probe call a function of PROBE_EXEC and stop before it, in whatever way the machine can;
- * nothing but STEP needs to be requested.
+ * Have the probe call a function at a place of PROBE_EXEC, or of the kernel, and stop before it, in
+ * whatever way the machine can; nothing needs to be requested for it.
  */
+struct hvmi_event stop_at(uint32_t vcpu, uint64_t function, uint64_t a, uint64_t b);
 struct hvmi_event stop_before(uint32_t vcpu, enum probe_place place, uint64_t a, uint64_t b);
 int64_t now_ms(void);
 void nap_ms(int ms);

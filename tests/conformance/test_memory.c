@@ -249,7 +249,9 @@ static void set_registers(void)
 			     (unsigned long long)after.values[id], (unsigned long long)value);
 	}
 	GOOD(hvmi_vm_get_registers(machine.vm, vcpu, &after, &error));
-	CHECK(memcmp(&after, &before, sizeof(after)) == 0);
+	for (uint32_t id = 0; id < HVMI_REGISTERS_MAX; id++)
+		if (hvmi_registers_known(&before, id) && after.values[id] != before.values[id])
+			fail("%s did not come back", hvmi_register_name(id));
 	/* One register alone. */
 	SAME(hvmi_vm_set_register(machine.vm, vcpu, HVMI_X86_RBX, 0x42), 0);
 	uint64_t value = 0;

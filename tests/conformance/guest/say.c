@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,6 +74,18 @@ void check_begin(void)
 		lseek(kmsg, 0, SEEK_END);
 }
 
+/* What a kernel says when time goes by in jumps: emulators do that to it, and so does whoever pauses it. */
+static bool about_time(const char *text)
+{
+	static const char *const beginnings[] = {
+		"hrtimer: interrupt took ", "clocksource: ", "sched: RT throttling activated",
+	};
+	for (size_t i = 0; i < sizeof(beginnings) / sizeof(*beginnings); i++)
+		if (strncmp(text, beginnings[i], strlen(beginnings[i])) == 0)
+			return true;
+	return false;
+}
+
 /* Warnings and worse since the start. */
 static uint64_t check_dmesg(char *last, size_t size)
 {
@@ -88,7 +101,7 @@ static uint64_t check_dmesg(char *last, size_t size)
 			return count;
 		record[n] = 0;
 		const char *text = strchr(record, ';');
-		if ((atoi(record) & 7) > 4 || !text)
+		if ((atoi(record) & 7) > 4 || !text || about_time(text + 1))
 			continue;
 		count++;
 		snprintf(last, size, "%s", text + 1);

@@ -53,7 +53,7 @@ build build-gcc -DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++
 run build-gcc -LE "$booting" -j "$jobs"
 build build-asan -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ \
 	-DCMAKE_BUILD_TYPE=RelWithDebInfo -DHVMI_SANITIZE=address,undefined
-run build-asan -L unit -j "$jobs"
+run build-asan -L "unit|conformance" -LE "$booting" -j "$jobs"
 build build-tsan -DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++ \
 	-DCMAKE_BUILD_TYPE=RelWithDebInfo -DHVMI_SANITIZE=thread -DHVMI_EXAMPLES=OFF
 run build-tsan -L threads -j "$jobs"

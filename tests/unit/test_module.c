@@ -38,12 +38,64 @@ START_TEST(says_what_is_missing)
 }
 END_TEST
 
+static char logged[128];
+
+static void on_log(void *context, uint32_t level, const char *message)
+{
+	(void)context;
+	(void)level;
+	strncpy(logged, message, sizeof(logged) - 1);
+}
+
+START_TEST(watches)
+{
+	struct hvmi_open_options options = { .size = sizeof(options), .module_dir = MODULE_DIR,
+					     .log = on_log, .flags = HVMI_OPEN_WRITE };
+	struct hvmi_machine_news news = { .size = sizeof(news) };
+	struct hvmi_watch *watch;
+	struct hvmi_error err;
+	ck_assert_int_eq(hvmi_watch_open("module:web d\033b broken", &options, &watch, &err), 0);
+	ck_assert_str_eq(logged, "watching 'web d\\x1bb broken', flags 0");
+	ck_assert_int_eq(hvmi_watch_fd(watch), 0);
+	ck_assert_int_eq(hvmi_watch_next(watch, &news, &err), 1);
+	ck_assert_str_eq(news.name, "web");
+	ck_assert_uint_eq(news.change, HVMI_MACHINE_PRESENT);
+	ck_assert_uint_eq(news.id, 5);
+	/* A machine may be called anything. */
+	ck_assert_int_eq(hvmi_watch_next(watch, &news, &err), 1);
+	ck_assert_ptr_null(strchr(news.name, '\033'));
+	ck_assert_int_eq(hvmi_watch_next(watch, &news, &err), -EIO);
+	ck_assert_str_eq(err.text, "broken");
+	hvmi_watch_close(watch);
+	hvmi_watch_close(NULL);
+
+	ck_assert_int_eq(hvmi_watch_open("module", &options, &watch, &err), 0);
+	ck_assert_int_eq(hvmi_watch_next(watch, &news, &err), 0);
+	hvmi_watch_close(watch);
+	ck_assert_int_eq(hvmi_watch_open("module:one", &options, &watch, &err), 0);
+	news.size = 2;
+	ck_assert_int_eq(hvmi_watch_next(watch, &news, &err), -EINVAL);
+	hvmi_watch_close(watch);
+
+	ck_assert_int_eq(hvmi_watch_open("module:refuse", &options, &watch, &err), -EACCES);
+	ck_assert_str_eq(err.text, "refused");
+	ck_assert_int_eq(hvmi_watch_open("sim:x", &options, &watch, &err), -ENOTSUP);
+	ck_assert_int_eq(hvmi_watch_open("absent:x", &options, &watch, &err), -ENOENT);
+	ck_assert_int_eq(hvmi_watch_open("", &options, &watch, &err), -EINVAL);
+	ck_assert_int_eq(hvmi_watch_open("/file", &options, &watch, &err), -EINVAL);
+	ck_assert_int_eq(hvmi_watch_open(NULL, &options, &watch, &err), -EINVAL);
+	options.reserved = 1;
+	ck_assert_int_eq(hvmi_watch_open("module:x", &options, &watch, &err), -EINVAL);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("module");
 	TCase *tcase = tcase_create("module");
 	tcase_add_test(tcase, loads);
 	tcase_add_test(tcase, says_what_is_missing);
+	tcase_add_test(tcase, watches);
 	suite_add_tcase(suite, tcase);
 	return run_suite(suite);
 }

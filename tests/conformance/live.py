@@ -51,7 +51,7 @@ class Machine:
 
     def wait(self):
         end = time.monotonic() + PATIENCE
-        while not os.path.exists(self.console) or "HVMI-GUEST: ready" not in self.text():
+        while not os.path.exists(self.console) or "GUEST: up" not in self.text():
             if self.process.poll() is not None or time.monotonic() > end:
                 raise Failure("the guest did not boot:\n%s" % self.tail())
             time.sleep(0.2)

@@ -7,7 +7,6 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -31,14 +30,14 @@ static void load_module(void)
 {
 	int fd = open("/hvmi_probe.ko", O_RDONLY | O_CLOEXEC);
 	if (fd < 0) {
-		puts("HVMI-GUEST: no module");
+		puts("GUEST: no module");
 		return;
 	}
 	char options[128];
 	snprintf(options, sizeof(options), "text=%llu text_end=%llu", symbol("_stext"),
 		 symbol("_etext"));
 	if (syscall(SYS_finit_module, fd, options, 0))
-		perror("HVMI-GUEST: hvmi_probe.ko");
+		perror("GUEST: hvmi_probe.ko");
 	close(fd);
 }
 
@@ -46,7 +45,7 @@ static void child(const char *name, void (*run)(void))
 {
 	pid_t pid = fork();
 	if (pid < 0)
-		perror("HVMI-GUEST: fork");
+		perror("GUEST: fork");
 	if (pid)
 		return;
 	prctl(PR_SET_NAME, name);
@@ -71,9 +70,6 @@ int main(void)
 	for (int fd = 0; console >= 0 && fd < 3; fd++)
 		dup2(console, fd);
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	struct utsname name;
-	uname(&name);
-	printf("HVMI-GUEST: %s up\n", name.release);
 	load_module();
 	child("sleeper-1", sleep_for_ever);
 	child("sleeper-2", sleep_for_ever);
@@ -82,7 +78,7 @@ int main(void)
 		int status;
 		pid_t pid = wait(&status);
 		if (pid > 0)
-			printf("HVMI-GUEST: process %d ended: 0x%x\n", pid, status);
+			printf("GUEST: process %d ended: 0x%x\n", pid, status);
 		else
 			pause();
 	}

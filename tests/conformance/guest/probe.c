@@ -13,6 +13,7 @@
 #include <sys/io.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -38,13 +39,13 @@ static void place(uintptr_t address, size_t len, const void *bytes, size_t bytes
 	void *at = mmap((void *)address, len, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE, -1, 0);
 	if (at != (void *)address) {
-		perror("HVMI-GUEST: mmap");
+		perror("GUEST: mmap");
 		_exit(1);
 	}
 	memset(at, 0, len);
 	memcpy(at, bytes, bytes_len);
 	if (mprotect(at, len, rights) || mlock(at, len))
-		perror("HVMI-GUEST: mprotect");
+		perror("GUEST: mprotect");
 }
 
 static bool pin(unsigned vcpu)
@@ -144,16 +145,30 @@ static void *worker(void *context)
 	}
 }
 
-static void start_workers(void)
+/* Whoever only has the console sees from this that the guest lives. */
+static void *ticker(void *context)
+{
+	(void)context;
+	for (unsigned n = 1;; n++) {
+		printf("GUEST: tick %u\n", n);
+		sleep(2);
+	}
+}
+
+static void start_thread(void *(*run)(void *), uintptr_t context)
 {
 	pthread_attr_t attributes;
+	pthread_t thread;
 	pthread_attr_init(&attributes);
 	pthread_attr_setstacksize(&attributes, 65536);
-	for (uintptr_t vcpu = 0; vcpu < mailbox->vcpus; vcpu++) {
-		pthread_t thread;
-		if (pthread_create(&thread, &attributes, worker, (void *)vcpu))
-			perror("HVMI-GUEST: worker");
-	}
+	if (pthread_create(&thread, &attributes, run, (void *)context))
+		perror("GUEST: thread");
+}
+
+static void start_workers(void)
+{
+	for (uintptr_t vcpu = 0; vcpu < mailbox->vcpus; vcpu++)
+		start_thread(worker, vcpu);
 	mailbox->features |= PROBE_WORKERS;
 }
 
@@ -212,11 +227,16 @@ void probe_run(void)
 	for (size_t i = 0; i < sizeof(signals) / sizeof(*signals); i++)
 		sigaction(signals[i], &action, NULL);
 	if (ioperm(0x80, 1, 1))
-		perror("HVMI-GUEST: ioperm");
+		perror("GUEST: ioperm");
 	start_workers();
 	check_begin();
 	memcpy((void *)mailbox->magic, PROBE_MAGIC, sizeof(mailbox->magic));
-	printf("HVMI-GUEST: ready, features 0x%x, %u vCPUs\n", mailbox->features, mailbox->vcpus);
+	say();
+	struct utsname name;
+	uname(&name);
+	printf("GUEST: up %s, features 0x%x, %u vCPUs\n", name.release, mailbox->features,
+	       mailbox->vcpus);
+	start_thread(ticker, 0);
 	/* Waking up is dear in an emulator: seldom, unless there was something not long ago. */
 	for (unsigned idle = 0;; idle++) {
 		uint64_t number = mailbox->command.number;

@@ -18,12 +18,12 @@ static void say_file(const char *what, const char *path)
 {
 	char line[4096];
 	FILE *file = fopen(path, "re");
-	printf("HVMI-GUEST-BEGIN %s\n", what);
+	printf("GUEST: begin %s\n", what);
 	while (file && fgets(line, sizeof(line), file))
 		fputs(line, stdout);
 	if (file)
 		fclose(file);
-	printf("HVMI-GUEST-END %s\n", what);
+	printf("GUEST: end %s\n", what);
 }
 
 /* PID PPID NAME, of processes. */
@@ -31,7 +31,7 @@ static void say_processes(void)
 {
 	DIR *proc = opendir("/proc");
 	struct dirent *entry;
-	printf("HVMI-GUEST-BEGIN ps\n");
+	printf("GUEST: begin ps\nPID PPID COMMAND\n");
 	while (proc && (entry = readdir(proc))) {
 		char path[300], line[512];
 		if (!isdigit((unsigned char)*entry->d_name))
@@ -52,17 +52,19 @@ static void say_processes(void)
 	}
 	if (proc)
 		closedir(proc);
-	printf("HVMI-GUEST-END ps\n");
+	printf("GUEST: end ps\n");
 }
 
 void say(void)
 {
 	char maps[64];
+	flockfile(stdout);
 	say_processes();
 	say_file("modules", "/proc/modules");
 	say_file("maps 1", "/proc/1/maps");
 	snprintf(maps, sizeof(maps), "maps %d", getpid());
 	say_file(maps, "/proc/self/maps");
+	funlockfile(stdout);
 }
 
 static int kmsg = -1;

@@ -165,6 +165,30 @@ HVMI_API int hvmi_space_read(struct hvmi_space *space, uint64_t gva, void *buf, 
 HVMI_API int hvmi_space_write(struct hvmi_space *space, uint64_t gva, const void *buf, size_t len,
 			      size_t *done_ret);
 
+/** One piece of many that are read or written at once. Never grows. */
+struct hvmi_io {
+	struct hvmi_space *space;	/**< NULL: @ref address is guest-physical */
+	uint64_t address;
+	void *buf;
+	size_t len;
+	size_t done;		/**< bytes that were read or written, from the start, also on failure */
+	int32_t status;		/**< 0, or what the single call would have said */
+	uint32_t reserved;
+};
+
+/**
+ * Read many pieces, of any spaces of one machine. As one hvmi_space_read() or hvmi_vm_read() for each,
+ * and each as true, but the waits for memory overlap, and where each access is a call to somewhere
+ * else near ones are read in one. The spaces are in use meanwhile. No order; buffers that overlap hold
+ * one or the other.
+ * @return 0: all of every piece; else the status of the first piece that has one. -EINVAL of a piece:
+ *         its space belongs to another machine.
+ */
+HVMI_API int hvmi_read_v(struct hvmi_vm *vm, struct hvmi_io *items, size_t count);
+
+/** Write many pieces, one after the other; as hvmi_read_v() and hvmi_space_write(). */
+HVMI_API int hvmi_write_v(struct hvmi_vm *vm, struct hvmi_io *items, size_t count);
+
 /**
  * Read a C string: up to the first NUL, at most @p size - 1 bytes; @p buf is always terminated.
  * @param size     of @p buf, not 0

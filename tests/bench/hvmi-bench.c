@@ -141,6 +141,13 @@ static bool take_image(struct image *image, const char *path)
 	if (hvmi_profile_symbol(hvmi_os_profile(image->os), "page_offset_base", &at, NULL) == 0)
 		hvmi_space_read(space, at, &image->direct_map, sizeof(image->direct_map), NULL);
 	hvmi_space_destroy(space);
+	/* What a first touch of a mapped file costs is the kernel's; it is paid here. */
+	for (uint64_t gpa = 0; gpa < image->len; gpa += PAGE) {
+		uint8_t byte;
+		hvmi_vm_read(image->vm, gpa, &byte, 1, NULL);
+		hvmi_vm_read(image->running, gpa, &byte, 1, NULL);
+		sink(image->bytes[gpa]);
+	}
 	return true;
 }
 

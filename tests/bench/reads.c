@@ -86,6 +86,15 @@ const struct hvmi_backend *running_backend(void)
 	return &backend;
 }
 
+static uint64_t state = 88172645463325252ull;
+static uint64_t draw(uint64_t below)
+{
+	state ^= state << 13;
+	state ^= state >> 7;
+	state ^= state << 17;
+	return state % below;
+}
+
 static void read8(void *context)
 {
 	struct reads *r = context;
@@ -147,6 +156,41 @@ static void copy_4k_raw(void *context)
 	}
 }
 
+/* Addresses that nobody looked at lately, and translations that nobody remembers. */
+
+#define SCATTERED 1000u
+
+static void scatter(struct image *image, struct reads *r)
+{
+	static struct hvmi_io items[SCATTERED];
+	static uint64_t values[SCATTERED];
+	double ns[RUNS], base[RUNS];
+	uint8_t *wipe = malloc(128 * MIB);
+	for (int i = -1; i < RUNS; i++)
+		for (int scalar = 0; scalar < 2; scalar++) {
+			struct hvmi_space *space = space_of(image->vm, &image->kernel, 0);
+			uint64_t word;
+			for (uint32_t k = 0; k < SCATTERED; k++)
+				items[k] = (struct hvmi_io){
+					.space = space, .buf = &values[k], .len = 8,
+					.address = image->direct_map + (draw(image->len) & ~7ull) };
+			hvmi_space_read(space, r->gvas[0], &word, 8, NULL);
+			memset(wipe, i, 128 * MIB);
+			double start = now_ns();
+			if (scalar)
+				for (uint32_t k = 0; k < SCATTERED; k++)
+					hvmi_space_read(space, items[k].address, items[k].buf, 8, NULL);
+			else
+				hvmi_read_v(image->vm, items, SCATTERED);
+			double stop = now_ns();
+			if (i >= 0)
+				(scalar ? base : ns)[i] = stop - start;
+			hvmi_space_destroy(space);
+		}
+	free(wipe);
+	report("scatter_1000_cold", ns, base, 1, "hvmi_space_read() one after the other");
+}
+
 /* Pages of 4 KiB that lie one after the other in the kernel's space. */
 static bool find_small_pages(struct hvmi_space *space, uint64_t count, uint64_t *gva_ret)
 {
@@ -168,15 +212,6 @@ static bool find_small_pages(struct hvmi_space *space, uint64_t count, uint64_t 
 		}
 	}
 	return false;
-}
-
-static uint64_t state = 88172645463325252ull;
-static uint64_t draw(uint64_t below)
-{
-	state ^= state << 13;
-	state ^= state >> 7;
-	state ^= state << 17;
-	return state % below;
 }
 
 static void choose(struct reads *r, uint64_t gva, uint64_t len)
@@ -219,6 +254,7 @@ void bench_reads(struct image *image)
 		compare("read8_va_256mib_validated", read8, read8_raw, r, READS, "the same");
 		r->gvas[0] = image->direct_map + 256 * MIB;
 		r->space = still;
+		scatter(image, r);
 		compare("copy_4k", copy_4k, copy_4k_raw, r, 64 * MIB / PAGE, "memcpy");
 	}
 	hvmi_space_destroy(still);

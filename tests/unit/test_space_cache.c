@@ -254,6 +254,83 @@ START_TEST(like_uncached)
 }
 END_TEST
 
+/* Many at once say what each says alone; also where they overlap, cross pages, or fail. */
+START_TEST(scatter)
+{
+	enum { ITEMS = 600 };
+	const struct kind *kind = &kinds[_i];
+	start(kind, HVMI_PAGING_X86_4LEVEL);
+	for (uint64_t gpa = 0x400000; gpa < RAM; gpa += 8)
+		memcpy(at_gpa(gpa), &gpa, 8);
+	for (uint64_t page = 0; page < 64; page++)
+		if (page % 5)
+			page_tables_map(&tables, page * FRAME_SIZE, 0x400000 + page * 0x31000, 1, 0);
+	page_tables_map(&tables, 0x40000000, 0x800000, 2, 0);
+	static struct hvmi_io items[ITEMS];
+	static uint8_t bufs[ITEMS][64], single[64];
+	uint32_t wrong = 0, failed = 0;
+	for (uint32_t round = 0; round < 4; round++) {
+		int first = 0;
+		for (uint32_t i = 0; i < ITEMS; i++) {
+			uint64_t address = draw(2) ? draw(64 * FRAME_SIZE) :
+					   0x40000000 + draw(0x210000);
+			struct hvmi_space *spaces[] = { space, uncached, NULL };
+			items[i] = (struct hvmi_io){ .space = spaces[draw(3)], .address = address,
+						     .buf = bufs[i], .len = draw(65) };
+		}
+		int rc = hvmi_read_v(vm, items, ITEMS);
+		for (uint32_t i = 0; i < ITEMS; i++) {
+			size_t done;
+			int expected = items[i].space ?
+				hvmi_space_read(uncached, items[i].address, single, items[i].len,
+						&done) :
+				hvmi_vm_read(vm, items[i].address, single, items[i].len, &done);
+			wrong += items[i].status != expected || items[i].done != done ||
+				 memcmp(single, bufs[i], done) != 0;
+			first = first ? first : expected;
+			failed += expected != 0;
+		}
+		ck_assert_int_eq(rc, first);
+	}
+	ck_assert_uint_eq(wrong, 0);
+	ck_assert_uint_gt(failed, 100);
+	uint64_t values[3] = { 11, 12, 13 };
+	struct hvmi_io writes[] = {
+		{ .space = space, .address = 0x1000, .buf = &values[0], .len = 8 },
+		{ .space = space, .address = 0x5000, .buf = &values[1], .len = 8 },
+		{ .address = 0x600000, .buf = &values[2], .len = 8 },
+	};
+	ck_assert_int_eq(hvmi_write_v(vm, writes, 3), -EFAULT);
+	ck_assert_int_eq(writes[0].status, 0);
+	ck_assert_int_eq(writes[1].status, -EFAULT);
+	ck_assert_uint_eq(writes[1].done, 0);
+	ck_assert_int_eq(writes[2].status, 0);
+	ck_assert_uint_eq(get(0x1000), 11);
+	ck_assert_int_eq(memcmp(at_gpa(0x600000), &values[2], 8), 0);
+	stop();
+}
+END_TEST
+
+/* Near pieces are one call where a call is dear. */
+START_TEST(coalescing)
+{
+	start(&kinds[3], HVMI_PAGING_X86_4LEVEL);
+	struct hvmi_io items[64];
+	uint64_t values[64];
+	for (uint64_t i = 0; i < 64; i++) {
+		memcpy(at_gpa(0x400000 + 64 * i), &i, 8);
+		items[i] = (struct hvmi_io){ .address = 0x400000 + 64 * (63 - i),
+					     .buf = &values[i], .len = 8 };
+	}
+	uint64_t reads = ((struct sim *)vm->machine)->calls[SIM_METHOD_read];
+	ck_assert_int_eq(hvmi_read_v(vm, items, 64), 0);
+	ck_assert_uint_eq(((struct sim *)vm->machine)->calls[SIM_METHOD_read], reads + 1);
+	for (uint64_t i = 0; i < 64; i++)
+		ck_assert_uint_eq(values[i], 63 - i);
+	stop();
+}
+END_TEST
+
 #ifndef __SANITIZE_THREAD__
 /*
  * A guest that moves a page again and again. Each page tells the number of its mapping while it is
@@ -325,6 +402,8 @@ int main(void)
 	tcase_add_loop_test(tcase, pausing, 4, 6);
 	tcase_add_loop_test(tcase, large_pages, 0, (int)ARRAY_SIZE(kinds));
 	tcase_add_loop_test(tcase, like_uncached, 0, 4 * (int)ARRAY_SIZE(kinds));
+	tcase_add_loop_test(tcase, scatter, 0, (int)ARRAY_SIZE(kinds));
+	tcase_add_test(tcase, coalescing);
 #ifndef __SANITIZE_THREAD__
 	tcase_add_loop_test(tcase, never_stale, 0, 1);
 	tcase_add_loop_test(tcase, never_stale, 2, 3);

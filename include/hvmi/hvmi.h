@@ -12,6 +12,7 @@
 #include <hvmi/vm.h>
 #include <hvmi/watch.h>
 #include <hvmi/space.h>
+#include <hvmi/search.h>
 #include <hvmi/event.h>
 #include <hvmi/view.h>
 #include <hvmi/profile.h>

@@ -16,14 +16,18 @@ static int scan_stretch(struct scan *scan, uint64_t gpa, uint64_t len)
 {
 	for (uint64_t done = 0; done < len;) {
 		size_t n = MIN(len - done, WINDOW_BYTES), got = n;
-		const void *bytes;
-		if (hvmi_vm_map(scan->vm, gpa + done, n, &bytes)) {
+		const void *bytes, *mapping = NULL;
+		if (hvmi_vm_map(scan->vm, gpa + done, n, &mapping) == 0) {
+			bytes = mapping;
+		} else {
 			if (hvmi_vm_read(scan->vm, gpa + done, scan->buffer, n, &got) == -EIO)
 				return -EIO;
 			bytes = scan->buffer;
 		}
 		if (got) {
 			int rc = scan->window(scan->context, gpa + done, bytes, got);
+			if (mapping)
+				hvmi_vm_unmap(scan->vm, mapping, n);
 			if (rc)
 				return rc;
 		}

@@ -79,6 +79,7 @@ static inline uint64_t raw_walk(const uint8_t *bytes, uint64_t root, uint64_t gv
 void bench_reads(struct image *image);
 uint32_t list_processes(struct hvmi_os *os);
 void bench_lists(struct image *image);
+void bench_search(struct image *image);
 void bench_attach(const char *target);
 void bench_memory(const char *target);
 

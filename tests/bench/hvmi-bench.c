@@ -187,6 +187,7 @@ int main(int argc, char **argv)
 	if (take_image(&image, target)) {
 		bench_reads(&image);
 		bench_lists(&image);
+		bench_search(&image);
 	}
 	hvmi_os_detach(image.os);
 	hvmi_close(image.running);

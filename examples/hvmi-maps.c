@@ -70,7 +70,7 @@ int main(int argc, char **argv)
 	struct hvmi_task task = { .size = sizeof(task) };
 	int rc = hvmi_task_find(tool.os, pid, &task, &tool.err);
 	if (!rc)
-		rc = hvmi_region_iter_create(tool.os, &task, &iter, &tool.err);
+		rc = hvmi_region_iter_create(tool.os, &task, 0, &iter, &tool.err);
 	if (!rc)
 		while ((rc = hvmi_region_next(iter, &region, &tool.err)) == 1)
 			print_region(&tool, &region);

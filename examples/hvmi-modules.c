@@ -67,8 +67,8 @@ int main(int argc, char **argv)
 	struct hvmi_task task = { .size = sizeof(task) };
 	int rc = pid < 0 ? 0 : hvmi_task_find(tool.os, pid, &task, &tool.err);
 	if (!rc)
-		rc = pid < 0 ? hvmi_module_iter_create(tool.os, &iter, &tool.err) :
-			       hvmi_module_iter_create_task(tool.os, &task, &iter, &tool.err);
+		rc = pid < 0 ? hvmi_module_iter_create(tool.os, 0, &iter, &tool.err) :
+			       hvmi_module_iter_create_task(tool.os, &task, 0, &iter, &tool.err);
 	if (!rc && !tool.json)
 		printf("%-28s %-18s %8s %s\n", "NAME", "BASE", "SIZE", "STATE");
 	if (!rc)

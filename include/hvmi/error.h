@@ -11,7 +11,7 @@
  *   -ENOENT     not found
  *   -EBADMSG    guest data or a file is malformed
  *   -ETIMEDOUT  not in the time given
- *   -EBUSY      somebody else holds it
+ *   -EBUSY      somebody else holds it, or keeps changing it
  *   -ENOMEM     out of memory
  *   -EOVERFLOW  a bound of the library was reached, or a buffer is too small
  *   -EACCES     no permission

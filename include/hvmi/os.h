@@ -105,6 +105,25 @@ HVMI_API const struct hvmi_profile *hvmi_os_profile(const struct hvmi_os *os);
 HVMI_API int hvmi_os_kernel_space(const struct hvmi_os *os, struct hvmi_space **ret,
 				  struct hvmi_error *err);
 
+/*
+ * Lists. Of a machine that stands still (HVMI_VM_STATIC, or HVMI_LIST_PAUSED) they are read as they
+ * are asked for. Of one that runs a list is read when its iterator is created, and again while it
+ * changes under the reader, for about a second at most:
+ * - each entry of a list of tasks is whole, was in the list while it was read, and what was there
+ *   all the time is there, once;
+ * - a list of modules or regions is that of one moment;
+ * - a list that could not be had so ends with -EBUSY (or its creation fails with it), and the entries
+ *   that came before are good, but some may be missing;
+ * - a name, an owner, ... that changes faster than it can be read is unknown.
+ */
+
+/**
+ * For every list: pause the machine for the life of the iterator, which then is one thread at a time
+ * as hvmi_vm_pause() is. -ENOTSUP: it cannot be paused. The guest stands still meanwhile, and stays
+ * so if the program ends without destroying the iterator.
+ */
+#define HVMI_LIST_PAUSED 65536u
+
 /* Processes and threads. */
 
 /** hvmi_task.flags: a kernel thread. */
@@ -184,20 +203,23 @@ struct hvmi_task_iter;
  */
 #define HVMI_TASKS_THREADS 1u
 
-/** Begin a list of all processes, the idle task left out. Ended ones that are listed are listed. */
+/**
+ * Begin a list of all processes, the idle task left out. Ended ones that are listed are listed.
+ * @param flags  HVMI_TASKS_*, HVMI_LIST_*
+ */
 HVMI_API int hvmi_task_iter_create(struct hvmi_os *os, uint32_t flags,
 				   struct hvmi_task_iter **ret, struct hvmi_error *err);
 
 /**
  * The next task: 1, 0 at the end. A list that is damaged is followed from its other end as well
- * and then ends with -EBADMSG; one that goes on too long ends with -EOVERFLOW. What came before
- * stays good.
+ * and then ends with -EBADMSG; one that goes on too long ends with -EOVERFLOW; one of a running
+ * machine that kept changing with -EBUSY. What came before stays good.
  */
 HVMI_API int hvmi_task_next(struct hvmi_task_iter *iter, struct hvmi_task *ret,
 			    struct hvmi_error *err);
 HVMI_API void hvmi_task_iter_destroy(struct hvmi_task_iter *iter);
 
-/** Find a process or thread by pid. -ENOENT: none. */
+/** Find a process or thread by pid. -ENOENT: none; -EBUSY: none in a list that kept changing. */
 HVMI_API int hvmi_task_find(struct hvmi_os *os, int32_t pid, struct hvmi_task *ret,
 			    struct hvmi_error *err);
 
@@ -217,7 +239,8 @@ HVMI_API int hvmi_task_space(struct hvmi_os *os, const struct hvmi_task *task,
  * Windows: one string, as the process was given it, in UTF-8, what was malformed as U+FFFD.
  * @param len_ret  bytes in @p buf
  * @return -EFAULT: (partly) paged out, -EOVERFLOW: longer than @p size; what was read is in @p buf
- *         and *@p len_ret is set
+ *         and *@p len_ret is set. Of a running machine: -ENOENT: the task has ended since it was
+ *         listed; -EBUSY: it kept changing
  */
 HVMI_API int hvmi_task_arguments(struct hvmi_os *os, const struct hvmi_task *task, char *buf,
 				 size_t size, size_t *len_ret, struct hvmi_error *err);
@@ -265,16 +288,21 @@ struct hvmi_module {
 };
 
 struct hvmi_module_iter;
-/** Begin a list of the kernel's modules. */
-HVMI_API int hvmi_module_iter_create(struct hvmi_os *os, struct hvmi_module_iter **ret,
-				     struct hvmi_error *err);
+/**
+ * Begin a list of the kernel's modules.
+ * @param flags  HVMI_LIST_*
+ */
+HVMI_API int hvmi_module_iter_create(struct hvmi_os *os, uint32_t flags,
+				     struct hvmi_module_iter **ret, struct hvmi_error *err);
 /**
  * Begin a list of what a process's loader has loaded: its program and libraries, for a WOW64 process
  * the 64-bit ones, then the 32-bit ones. The process itself keeps that list and may lie.
- * -ENOTSUP: not for this operating system; -EFAULT: the list is not in memory.
+ * @param flags  HVMI_LIST_*
+ * @return -ENOTSUP: not for this operating system; -EFAULT: the list is not in memory
  */
 HVMI_API int hvmi_module_iter_create_task(struct hvmi_os *os, const struct hvmi_task *task,
-					  struct hvmi_module_iter **ret, struct hvmi_error *err);
+					  uint32_t flags, struct hvmi_module_iter **ret,
+					  struct hvmi_error *err);
 /** As hvmi_task_next(). */
 HVMI_API int hvmi_module_next(struct hvmi_module_iter *iter, struct hvmi_module *ret,
 			      struct hvmi_error *err);
@@ -318,10 +346,15 @@ struct hvmi_region {
 
 struct hvmi_region_iter;
 
-/** Begin a list of the regions of a task's address space; none for a kernel thread. */
+/**
+ * Begin a list of the regions of a task's address space; none for a kernel thread.
+ * @param flags  HVMI_LIST_*
+ * @return of a running machine -ENOENT: the task has ended since it was listed
+ */
 HVMI_API int hvmi_region_iter_create(struct hvmi_os *os, const struct hvmi_task *task,
-				     struct hvmi_region_iter **ret, struct hvmi_error *err);
-/** As hvmi_task_next(); ascending addresses. */
+				     uint32_t flags, struct hvmi_region_iter **ret,
+				     struct hvmi_error *err);
+/** As hvmi_task_next(), but not followed from its other end; ascending addresses. */
 HVMI_API int hvmi_region_next(struct hvmi_region_iter *iter, struct hvmi_region *ret,
 			      struct hvmi_error *err);
 HVMI_API void hvmi_region_iter_destroy(struct hvmi_region_iter *iter);

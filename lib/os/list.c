@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "os/list.h"
 
-void list_begin(struct list_walk *walk, struct hvmi_space *space, uint64_t head, uint32_t pointer_bytes,
-		uint32_t bound)
+void list_begin(struct list_walk *walk, struct hvmi_space *space, uint64_t head,
+		uint32_t pointer_bytes, uint32_t bound)
 {
 	*walk = (struct list_walk){ .space = space, .head = head, .at = head, .left = bound,
 				    .pointer_bytes = pointer_bytes };
@@ -16,9 +16,20 @@ static int read_link(const struct list_walk *walk, uint64_t at, uint64_t *ret)
 	return rc;
 }
 
+bool list_holds(const struct list_walk *walk)
+{
+	uint64_t next, previous;
+	/* What the caller read before is older than what is read here. */
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	return read_link(walk, walk->before, &next) == 0 && next == walk->at &&
+	       read_link(walk, walk->at + walk->pointer_bytes, &previous) == 0 &&
+	       previous == walk->before;
+}
+
 /*
- * One link further, in the direction of `way`: 0 forwards, the size of a pointer backwards. That the links agree in both directions is also what
- * keeps a walk from going in circles: an entry has one neighbour on each side.
+ * One link further, in the direction of `way`: 0 forwards, the size of a pointer backwards. That the
+ * links agree in both directions is also what keeps a walk from going in circles: an entry has one
+ * neighbour on each side.
  */
 static int step(const struct list_walk *walk, uint64_t way, uint64_t *ret, const char *what,
 		struct hvmi_error *err)
@@ -28,11 +39,14 @@ static int step(const struct list_walk *walk, uint64_t way, uint64_t *ret, const
 		return hvmi_error_set(err, -EBADMSG, walk->at,
 				      "the list of %s ends at 0x%llx, where there is no memory", what,
 				      (unsigned long long)walk->at);
-	if (read_link(walk, to + (walk->pointer_bytes - way), &back) ||
-	    back != walk->at)
+	if (read_link(walk, to + (walk->pointer_bytes - way), &back) || back != walk->at)
 		return hvmi_error_set(err, -EBADMSG, to,
 				      "the list of %s is damaged: what follows 0x%llx does not link "
 				      "back to it", what, (unsigned long long)walk->at);
+	if (walk->live && walk->at != walk->head && !list_holds(walk))
+		return hvmi_error_set(err, -EBUSY, walk->at,
+				      "the list of %s changed at 0x%llx while it was read", what,
+				      (unsigned long long)walk->at);
 	*ret = to;
 	return 0;
 }
@@ -43,11 +57,17 @@ int list_next(struct list_walk *walk, uint64_t *link_ret, const char *what, stru
 	if (walk->done)
 		return 0;
 	if (!walk->broken) {
-		if (step(walk, 0, &link, what, &walk->damage) == 0) {
+		int rc = step(walk, 0, &link, what, &walk->damage);
+		if (rc == 0) {
 			if (link == walk->head) {
 				walk->done = true;
 				return 0;
 			}
+		} else if (walk->live) {
+			walk->done = true;
+			if (err)
+				*err = walk->damage;
+			return rc;
 		} else {
 			/* One broken link hides nothing that can be reached from the other end. */
 			walk->broken = true;
@@ -55,8 +75,8 @@ int list_next(struct list_walk *walk, uint64_t *link_ret, const char *what, stru
 			walk->at = walk->head;
 		}
 	}
-	if (walk->broken &&
-	    (step(walk, walk->pointer_bytes, &link, what, NULL) || link == walk->damaged || link == walk->head)) {
+	if (walk->broken && (step(walk, walk->pointer_bytes, &link, what, NULL) ||
+			     link == walk->damaged || link == walk->head)) {
 		walk->done = true;
 		if (err)
 			*err = walk->damage;
@@ -67,6 +87,7 @@ int list_next(struct list_walk *walk, uint64_t *link_ret, const char *what, stru
 		return hvmi_error_set(err, -EOVERFLOW, link, "the list of %s does not end", what);
 	}
 	walk->left--;
+	walk->before = walk->at;
 	walk->at = link;
 	*link_ret = link;
 	return 1;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "os/os.h"
+#include "os/iter.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -82,6 +82,7 @@ HVMI_API int hvmi_os_attach(struct hvmi_vm *vm, const struct hvmi_os_options *op
 		os->ops = known[i];
 		os->vm = vm;
 		os->options = o;
+		os->list_budget_ns = OS_LIST_BUDGET_NS;
 		os->profile = profile_create();
 		rc = os->profile ? os->ops->attach(os, err) :
 				   hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
@@ -138,50 +139,6 @@ HVMI_API int hvmi_os_kernel_space(const struct hvmi_os *os, struct hvmi_space **
 	return hvmi_space_create(os->vm, &os->kernel, ret, err);
 }
 
-/* Iterators: the operating system's state behind a handle for each noun. */
-
-struct hvmi_task_iter {
-	struct hvmi_os *os;
-	void *state;
-};
-
-HVMI_API int hvmi_task_iter_create(struct hvmi_os *os, uint32_t flags, struct hvmi_task_iter **ret,
-				   struct hvmi_error *err)
-{
-	if (flags & ~HVMI_TASKS_THREADS)
-		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS, "unknown flags 0x%x", flags);
-	struct hvmi_task_iter *iter = calloc(1, sizeof(*iter));
-	if (!iter)
-		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
-	iter->os = os;
-	int rc = os->ops->task_begin(os, flags, &iter->state, err);
-	if (rc) {
-		free(iter);
-		return rc;
-	}
-	*ret = iter;
-	return 0;
-}
-
-HVMI_API int hvmi_task_next(struct hvmi_task_iter *iter, struct hvmi_task *ret,
-			    struct hvmi_error *err)
-{
-	struct hvmi_task task = { 0 };
-	int rc = iter->os->ops->task_next(iter->state, &task, err);
-	if (rc == 1 && result_copy(ret, &task, sizeof(task)))
-		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS,
-				      "hvmi_task.size is not set");
-	return rc;
-}
-
-HVMI_API void hvmi_task_iter_destroy(struct hvmi_task_iter *iter)
-{
-	if (!iter)
-		return;
-	iter->os->ops->task_end(iter->state);
-	free(iter);
-}
-
 HVMI_API int hvmi_task_find(struct hvmi_os *os, int32_t pid, struct hvmi_task *ret,
 			    struct hvmi_error *err)
 {
@@ -209,8 +166,7 @@ HVMI_API int hvmi_task_find(struct hvmi_os *os, int32_t pid, struct hvmi_task *r
 			      (int)pid);
 }
 
-/* The caller's sized task as this version knows it. */
-static int task_take(struct hvmi_task *to, const struct hvmi_task *from, struct hvmi_error *err)
+int task_take(struct hvmi_task *to, const struct hvmi_task *from, struct hvmi_error *err)
 {
 	if (!from || options_copy(to, sizeof(*to), from))
 		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS,
@@ -282,112 +238,4 @@ HVMI_API int hvmi_task_environment(struct hvmi_os *os, const struct hvmi_task *t
 				   size_t size, size_t *len_ret, struct hvmi_error *err)
 {
 	return task_strings(os, task, 1, buf, size, len_ret, err);
-}
-
-struct hvmi_module_iter {
-	struct hvmi_os *os;
-	void *state;
-};
-
-HVMI_API int hvmi_module_iter_create(struct hvmi_os *os, struct hvmi_module_iter **ret,
-				     struct hvmi_error *err)
-{
-	struct hvmi_module_iter *iter = calloc(1, sizeof(*iter));
-	if (!iter)
-		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
-	iter->os = os;
-	int rc = os->ops->module_begin(os, &iter->state, err);
-	if (rc) {
-		free(iter);
-		return rc;
-	}
-	*ret = iter;
-	return 0;
-}
-
-HVMI_API int hvmi_module_iter_create_task(struct hvmi_os *os, const struct hvmi_task *task,
-					  struct hvmi_module_iter **ret, struct hvmi_error *err)
-{
-	struct hvmi_task t;
-	int rc = task_take(&t, task, err);
-	if (rc)
-		return rc;
-	if (!os->ops->module_begin_task)
-		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
-				      "modules of processes cannot be listed for %s: see its regions",
-				      os->ops->name);
-	struct hvmi_module_iter *iter = calloc(1, sizeof(*iter));
-	if (!iter)
-		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
-	iter->os = os;
-	rc = os->ops->module_begin_task(os, &t, &iter->state, err);
-	if (rc) {
-		free(iter);
-		return rc;
-	}
-	*ret = iter;
-	return 0;
-}
-
-HVMI_API int hvmi_module_next(struct hvmi_module_iter *iter, struct hvmi_module *ret,
-			      struct hvmi_error *err)
-{
-	struct hvmi_module module = { .path = "" };
-	int rc = iter->os->ops->module_next(iter->state, &module, err);
-	if (rc == 1 && result_copy(ret, &module, sizeof(module)))
-		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS,
-				      "hvmi_module.size is not set");
-	return rc;
-}
-
-HVMI_API void hvmi_module_iter_destroy(struct hvmi_module_iter *iter)
-{
-	if (!iter)
-		return;
-	iter->os->ops->module_end(iter->state);
-	free(iter);
-}
-
-struct hvmi_region_iter {
-	struct hvmi_os *os;
-	void *state;
-};
-
-HVMI_API int hvmi_region_iter_create(struct hvmi_os *os, const struct hvmi_task *task,
-				     struct hvmi_region_iter **ret, struct hvmi_error *err)
-{
-	struct hvmi_task t;
-	int rc = task_take(&t, task, err);
-	if (rc)
-		return rc;
-	struct hvmi_region_iter *iter = calloc(1, sizeof(*iter));
-	if (!iter)
-		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
-	iter->os = os;
-	rc = os->ops->region_begin(os, &t, &iter->state, err);
-	if (rc) {
-		free(iter);
-		return rc;
-	}
-	*ret = iter;
-	return 0;
-}
-
-HVMI_API int hvmi_region_next(struct hvmi_region_iter *iter, struct hvmi_region *ret,
-			      struct hvmi_error *err)
-{
-	struct hvmi_region region = { 0 };
-	int rc = iter->os->ops->region_next(iter->state, &region, err);
-	if (rc == 1 && result_copy(ret, &region, sizeof(region)))
-		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS,
-				      "hvmi_region.size is not set");
-	return rc;
-}
-
-HVMI_API void hvmi_region_iter_destroy(struct hvmi_region_iter *iter)
-{
-	if (!iter)
-		return;
-	iter->os->ops->region_end(iter->state);
-	free(iter);
 }

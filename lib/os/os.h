@@ -14,6 +14,15 @@ struct os_fact {
 	uint64_t gpa, len;
 };
 
+/*
+ * Added to the flags of a list: the machine runs while it is read. Then begin() and next() answer
+ * -EBUSY, -EBADMSG or -EFAULT where what they met cannot be of one moment, and the list is begun
+ * again: it is only believed if none did. Without it they give what is there.
+ */
+#define OS_LIST_LIVE 2147483648u
+/* How long a list that changes is read again. */
+#define OS_LIST_BUDGET_NS 1000000000u
+
 /* One operating system. */
 struct os_ops {
 	enum hvmi_os_kind kind;
@@ -39,15 +48,17 @@ struct os_ops {
 	int (*task_current)(struct hvmi_os *os, uint32_t vcpu, uint32_t flags,
 			    struct hvmi_task *ret, struct hvmi_error *err);
 
-	int (*module_begin)(struct hvmi_os *os, void **state_ret, struct hvmi_error *err);
+	int (*module_begin)(struct hvmi_os *os, uint32_t flags, void **state_ret,
+			    struct hvmi_error *err);
 	/* Of a process; the state is as module_begin()'s. May be NULL. */
-	int (*module_begin_task)(struct hvmi_os *os, const struct hvmi_task *task,
+	int (*module_begin_task)(struct hvmi_os *os, const struct hvmi_task *task, uint32_t flags,
 				 void **state_ret, struct hvmi_error *err);
 	int (*module_next)(void *state, struct hvmi_module *ret, struct hvmi_error *err);
 	void (*module_end)(void *state);
 
-	int (*region_begin)(struct hvmi_os *os, const struct hvmi_task *task, void **state_ret,
-			    struct hvmi_error *err);
+	/* Live: -ENOENT if the task has ended. */
+	int (*region_begin)(struct hvmi_os *os, const struct hvmi_task *task, uint32_t flags,
+			    void **state_ret, struct hvmi_error *err);
 	int (*region_next)(void *state, struct hvmi_region *ret, struct hvmi_error *err);
 	void (*region_end)(void *state);
 };
@@ -63,6 +74,7 @@ struct hvmi_os {
 	char banner[512];
 	struct os_fact *facts;
 	uint32_t fact_count;
+	uint64_t list_budget_ns;	/* OS_LIST_BUDGET_NS; tests shorten it */
 	void *data;	/* of the operating system */
 	bool recognised;	/* attach() knows that it is there: -ENOENT means something else */
 };

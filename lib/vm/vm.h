@@ -100,6 +100,17 @@ static inline void vm_refresh(struct hvmi_vm *vm)
 		physmap_refresh(vm->physmap);
 }
 
+static inline bool vm_is_static(const struct hvmi_vm *vm)
+{
+	return vm->description.flags & HVMI_VM_STATIC;
+}
+
+/* Whether nothing changes the memory now. Any thread. */
+static inline bool vm_stands_still(const struct hvmi_vm *vm)
+{
+	return atomic_load(&vm->still) != 0;
+}
+
 /* A struct source over guest-physical memory: .context is the struct hvmi_vm. */
 int vm_source_read(void *context, uint64_t gpa, void *buf, size_t len);
 

@@ -46,7 +46,7 @@ static void walk_tasks(struct hvmi_os *os, uint32_t flags)
 		hvmi_task_arguments(os, &task, strings, sizeof(strings), &len, NULL);
 		hvmi_task_environment(os, &task, strings, sizeof(strings), &len, NULL);
 		struct hvmi_region_iter *regions;
-		if (hvmi_region_iter_create(os, &task, &regions, NULL))
+		if (hvmi_region_iter_create(os, &task, 0, &regions, NULL))
 			continue;
 		struct hvmi_region region = { .size = sizeof(region) };
 		for (int k = 0; k < REGIONS && hvmi_region_next(regions, &region, NULL) == 1; k++)
@@ -82,7 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	walk_tasks(os, 0);
 	walk_tasks(os, HVMI_TASKS_THREADS);
 	struct hvmi_module_iter *iter;
-	if (hvmi_module_iter_create(os, &iter, NULL) == 0) {
+	if (hvmi_module_iter_create(os, 0, &iter, NULL) == 0) {
 		struct hvmi_module module = { .size = sizeof(module) };
 		for (int i = 0; i < TASKS && hvmi_module_next(iter, &module, NULL) == 1; i++)
 			;

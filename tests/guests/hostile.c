@@ -48,6 +48,7 @@ static int image_describe(void *machine, struct hvmi_machine *ret)
 {
 	(void)machine;
 	ret->ranges = 1;
+	ret->flags = HVMI_VM_STATIC;
 	return 0;
 }
 
@@ -110,7 +111,7 @@ static void list_regions(struct hvmi_os *os, const struct hvmi_task *task, struc
 	struct hvmi_region region = { .size = sizeof(region) };
 	struct hvmi_error err = { 0 };
 	uint64_t end = 0;
-	int rc = hvmi_region_iter_create(os, task, &iter, &err);
+	int rc = hvmi_region_iter_create(os, task, 0, &iter, &err);
 	if (rc) {
 		checked(rc, &err, tally);
 		return;
@@ -152,7 +153,7 @@ static void list_processes(struct hvmi_os *os, struct tally *tally)
 			struct hvmi_error inner = { 0 };
 			checked(hvmi_task_path(os, &task, path, sizeof(path), &inner), &inner,
 				tally);
-			int created = hvmi_module_iter_create_task(os, &task, &modules, &inner);
+			int created = hvmi_module_iter_create_task(os, &task, 0, &modules, &inner);
 			checked(created, &inner, tally);
 			if (created == 0)
 				list_modules(modules, tally);
@@ -186,7 +187,7 @@ static void list_all(struct hvmi_os *os, struct tally *tally)
 	checked(rc, &err, tally);
 	list_processes(os, tally);
 	struct hvmi_module_iter *modules;
-	rc = hvmi_module_iter_create(os, &modules, &err);
+	rc = hvmi_module_iter_create(os, 0, &modules, &err);
 	checked(rc, &err, tally);
 	if (rc == 0)
 		list_modules(modules, tally);

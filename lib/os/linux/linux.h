@@ -115,17 +115,39 @@ int linux_require(const struct hvmi_os *os, const char *what, const enum linux_m
 /* init_task by what it must look like, for kernels without its symbol. */
 int linux_find_init_task(const struct hvmi_os *os, struct hvmi_space *space, uint64_t *ret);
 
+/* A task as it is there now; what cannot be read is not valid. */
+void linux_task_read(const struct hvmi_os *os, struct hvmi_space *space, uint64_t object,
+		     struct hvmi_task *ret);
+
+/* The page-table root of task->object as it is there now, into task->root and valid. */
+void linux_task_root(const struct hvmi_os *os, struct hvmi_space *space, struct hvmi_task *task);
+
+/* Of a running machine. */
+/* linux_task_read() until it comes to rest; what does not is not valid. */
+void linux_task_settle(const struct hvmi_os *os, struct hvmi_space *space, uint64_t object,
+		       struct hvmi_task *ret);
+/*
+ * The mm of a task that was listed before, which may be 0. -ENOENT: the task has ended, and its
+ * memory may be another's; -EFAULT: it cannot be read.
+ */
+int linux_task_mm(const struct hvmi_os *os, struct hvmi_space *space, const struct hvmi_task *task,
+		  uint64_t *ret, struct hvmi_error *err);
+/* Whether somebody is changing regions or paths: -EBUSY. */
+int linux_regions_rest(const struct hvmi_os *os, struct hvmi_space *space, uint64_t mm,
+		       struct hvmi_error *err);
+
 /* Kernel's list of tasks, modules, regions: the methods of struct os_ops. */
 int linux_task_begin(struct hvmi_os *os, uint32_t flags, void **state_ret, struct hvmi_error *err);
 int linux_task_next(void *state, struct hvmi_task *ret, struct hvmi_error *err);
 void linux_task_end(void *state);
 int linux_task_strings(struct hvmi_os *os, const struct hvmi_task *task, int which, char *buf,
 		       size_t size, size_t *len_ret, struct hvmi_error *err);
-int linux_module_begin(struct hvmi_os *os, void **state_ret, struct hvmi_error *err);
+int linux_module_begin(struct hvmi_os *os, uint32_t flags, void **state_ret,
+		       struct hvmi_error *err);
 int linux_module_next(void *state, struct hvmi_module *ret, struct hvmi_error *err);
 void linux_module_end(void *state);
-int linux_region_begin(struct hvmi_os *os, const struct hvmi_task *task, void **state_ret,
-		       struct hvmi_error *err);
+int linux_region_begin(struct hvmi_os *os, const struct hvmi_task *task, uint32_t flags,
+		       void **state_ret, struct hvmi_error *err);
 int linux_region_next(void *state, struct hvmi_region *ret, struct hvmi_error *err);
 void linux_region_end(void *state);
 

@@ -10,7 +10,8 @@ struct module_iter {
 	struct list_walk walk;
 };
 
-int linux_module_begin(struct hvmi_os *os, void **state_ret, struct hvmi_error *err)
+int linux_module_begin(struct hvmi_os *os, uint32_t flags, void **state_ret,
+		       struct hvmi_error *err)
 {
 	static const enum linux_member needed[] = { LINUX_MODULE_LIST, LINUX_MODULE_NAME };
 	int rc = linux_require(os, "modules", needed, ARRAY_SIZE(needed), err);
@@ -30,6 +31,7 @@ int linux_module_begin(struct hvmi_os *os, void **state_ret, struct hvmi_error *
 		return rc;
 	}
 	list_begin(&iter->walk, iter->space, linux_data(os)->modules, 8, MODULES_BOUND);
+	iter->walk.live = flags & OS_LIST_LIVE;
 	*state_ret = iter;
 	return 0;
 }

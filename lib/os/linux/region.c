@@ -16,6 +16,7 @@
 struct region_iter {
 	struct hvmi_os *os;
 	struct hvmi_space *space;
+	struct hvmi_task task;
 	uint64_t mm;
 	uint64_t heap_start, heap_end, stack;
 	uint64_t special_mapping_name;	/* the function that names [vdso] and its like */
@@ -24,7 +25,7 @@ struct region_iter {
 	uint64_t end;			/* of the region before */
 	uint64_t gate;			/* the [vsyscall] region, still to come, or 0 */
 	uint32_t left;
-	bool has_tree, at_gate, ended;
+	bool has_tree, at_gate, ended, live;
 	struct linux_file file;
 };
 
@@ -50,8 +51,22 @@ static uint64_t find_gate(const struct hvmi_os *os, struct hvmi_space *space, ui
 	return gate;
 }
 
-int linux_region_begin(struct hvmi_os *os, const struct hvmi_task *task, void **state_ret,
-		       struct hvmi_error *err)
+/* The task's mm, which may be 0. */
+static int find_owned(struct region_iter *iter, struct hvmi_error *err)
+{
+	uint64_t object = iter->task.object;
+	if (iter->live) {
+		int rc = linux_task_mm(iter->os, iter->space, &iter->task, &iter->mm, err);
+		return rc || !iter->mm ? rc : linux_regions_rest(iter->os, iter->space, iter->mm, err);
+	}
+	if (linux_read(iter->os, iter->space, LINUX_TASK_MM, object, &iter->mm))
+		return hvmi_error_set(err, -EFAULT, object, "the task at 0x%llx cannot be read",
+				      (unsigned long long)object);
+	return 0;
+}
+
+int linux_region_begin(struct hvmi_os *os, const struct hvmi_task *task, uint32_t flags,
+		       void **state_ret, struct hvmi_error *err)
 {
 	static const enum linux_member needed[] = { LINUX_TASK_MM, LINUX_VMA_START, LINUX_VMA_END,
 						    LINUX_VMA_FLAGS };
@@ -64,11 +79,11 @@ int linux_region_begin(struct hvmi_os *os, const struct hvmi_task *task, void **
 	iter->os = os;
 	iter->left = REGIONS_BOUND;
 	iter->has_tree = linux_has(os, LINUX_MM_TREE);
+	iter->live = flags & OS_LIST_LIVE;
+	iter->task = *task;
 	rc = hvmi_os_kernel_space(os, &iter->space, err);
-	if (!rc && linux_read(os, iter->space, LINUX_TASK_MM, task->object, &iter->mm))
-		rc = hvmi_error_set(err, -EFAULT, task->object,
-				    "the task at 0x%llx cannot be read",
-				    (unsigned long long)task->object);
+	if (!rc)
+		rc = find_owned(iter, err);
 	uint64_t root;
 	if (!rc && iter->mm) {
 		linux_read(os, iter->space, LINUX_MM_BRK_START, iter->mm, &iter->heap_start);
@@ -191,6 +206,18 @@ static void describe_file(struct region_iter *iter, struct hvmi_region *region, 
 		snprintf(iter->file.path, sizeof(iter->file.path), "[anon_shmem:%s]", name);
 }
 
+/* The mm has been the task's all the time: else its memory may have been something else's. */
+static int check_owner(const struct region_iter *iter, struct hvmi_error *err)
+{
+	uint64_t mm;
+	int rc = linux_task_mm(iter->os, iter->space, &iter->task, &mm, err);
+	if (rc || mm != iter->mm)
+		return hvmi_error_set(err, -EBUSY, HVMI_NO_ADDRESS,
+				      "process %d ended, or began another program",
+				      (int)iter->task.pid);
+	return 0;
+}
+
 int linux_region_next(void *state, struct hvmi_region *ret, struct hvmi_error *err)
 {
 	struct region_iter *iter = state;
@@ -202,7 +229,7 @@ int linux_region_next(void *state, struct hvmi_region *ret, struct hvmi_error *e
 	int rc = next_area(iter, ret, err);
 	if (rc != 1) {
 		iter->ended = true;
-		return rc;
+		return rc == 0 && iter->live ? check_owner(iter, err) : rc;
 	}
 	if (linux_read(iter->os, iter->space, LINUX_VMA_FLAGS, ret->object, &flags)) {
 		iter->ended = true;

@@ -7,9 +7,9 @@
 struct task_iter {
 	struct hvmi_os *os;
 	struct hvmi_space *space;
-	bool threads;
+	bool threads, live;
 	struct list_walk processes, group;
-	uint64_t leader;
+	uint64_t leader, tgid;	/* whose threads are being listed */
 	uint32_t left;	/* threads of all processes together */
 	int damage;	/* a process's threads were damaged: said at the end of the list */
 	struct hvmi_error damage_text;
@@ -36,6 +36,7 @@ int linux_task_begin(struct hvmi_os *os, uint32_t flags, void **state_ret, struc
 		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
 	iter->os = os;
 	iter->threads = threads;
+	iter->live = flags & OS_LIST_LIVE;
 	iter->left = TASKS_BOUND;
 	iter->group.done = true;
 	rc = hvmi_os_kernel_space(os, &iter->space, err);
@@ -45,6 +46,7 @@ int linux_task_begin(struct hvmi_os *os, uint32_t flags, void **state_ret, struc
 	}
 	uint64_t head = init_task + linux_data(os)->members[LINUX_TASK_TASKS].hops[0];
 	list_begin(&iter->processes, iter->space, head, 8, TASKS_BOUND);
+	iter->processes.live = iter->live;
 	*state_ret = iter;
 	return 0;
 }
@@ -92,9 +94,10 @@ static void read_ids(const struct hvmi_os *os, struct hvmi_space *space, struct 
 	task->valid |= HVMI_TASK_HAS_UID;
 }
 
-static void read_root(const struct hvmi_os *os, struct hvmi_space *space, struct hvmi_task *task)
+void linux_task_root(const struct hvmi_os *os, struct hvmi_space *space, struct hvmi_task *task)
 {
 	uint64_t mm, pgd, root;
+	task->valid &= ~HVMI_TASK_HAS_ROOT;
 	if (linux_read(os, space, LINUX_TASK_MM, task->object, &mm))
 		return;
 	if (mm == 0) {
@@ -111,8 +114,8 @@ static void read_root(const struct hvmi_os *os, struct hvmi_space *space, struct
 	task->valid |= HVMI_TASK_HAS_ROOT;
 }
 
-static void read_task(const struct hvmi_os *os, struct hvmi_space *space, uint64_t object,
-		      struct hvmi_task *task)
+void linux_task_read(const struct hvmi_os *os, struct hvmi_space *space, uint64_t object,
+		     struct hvmi_task *task)
 {
 	uint64_t value, exit_state, name;
 	*task = (struct hvmi_task){ .object = object };
@@ -155,7 +158,7 @@ static void read_task(const struct hvmi_os *os, struct hvmi_space *space, uint64
 			memset(task->name, 0, sizeof(task->name));
 	}
 	read_ids(os, space, task);
-	read_root(os, space, task);
+	linux_task_root(os, space, task);
 }
 
 static int next_process(struct task_iter *iter, uint64_t *task_ret, struct hvmi_error *err)
@@ -180,6 +183,11 @@ static int next_thread(struct task_iter *iter, uint64_t *task_ret, struct hvmi_e
 			iter->left--;
 			return 1;
 		}
+		if (rc < 0 && iter->live) {
+			if (err)
+				*err = iter->damage_text;
+			return rc;
+		}
 		if (rc < 0)
 			iter->damage = rc;
 		rc = next_process(iter, &iter->leader, err);
@@ -191,6 +199,7 @@ static int next_thread(struct task_iter *iter, uint64_t *task_ret, struct hvmi_e
 		}
 		if (rc != 1)
 			return rc;
+		linux_read(iter->os, iter->space, LINUX_TASK_TGID, iter->leader, &iter->tgid);
 		if (linux_address(iter->os, iter->space, LINUX_TASK_THREAD_HEAD, iter->leader,
 				  &head))
 			iter->damage = hvmi_error_set(&iter->damage_text, -EBADMSG, iter->leader,
@@ -199,7 +208,30 @@ static int next_thread(struct task_iter *iter, uint64_t *task_ret, struct hvmi_e
 						      (unsigned long long)iter->leader);
 		else
 			list_begin(&iter->group, iter->space, head, 8, TASKS_BOUND);
+		iter->group.live = iter->live;
 	}
+}
+
+/*
+ * Of a running machine: a copy that is whole, of a task that was in the list before it was copied and
+ * is still, so that its memory has been no other task's.
+ */
+static int settle(struct task_iter *iter, uint64_t object, struct hvmi_task *ret,
+		  struct hvmi_error *err)
+{
+	linux_task_settle(iter->os, iter->space, object, ret);
+	if (!list_holds(iter->threads ? &iter->group : &iter->processes))
+		return hvmi_error_set(err, -EBUSY, object,
+				      "the task at 0x%llx ended while it was read",
+				      (unsigned long long)object);
+	/* While a thread takes its leader's place the ids do not agree: de_thread() in fs/exec.c. */
+	if (ret->pid <= 0 ||
+	    ((ret->valid & HVMI_TASK_HAS_TGID) &&
+	     ret->tgid != (iter->threads ? (int32_t)iter->tgid : ret->pid)))
+		return hvmi_error_set(err, -EBUSY, object,
+				      "the task at 0x%llx has pid %d and is not of this process",
+				      (unsigned long long)object, (int)ret->pid);
+	return 1;
 }
 
 int linux_task_next(void *state, struct hvmi_task *ret, struct hvmi_error *err)
@@ -208,77 +240,17 @@ int linux_task_next(void *state, struct hvmi_task *ret, struct hvmi_error *err)
 	uint64_t object = 0;
 	int rc = iter->threads ? next_thread(iter, &object, err) :
 				 next_process(iter, &object, err);
-	if (rc == 1) {
-		read_task(iter->os, iter->space, object, ret);
-		if (!(ret->valid & HVMI_TASK_HAS_PID))
-			return hvmi_error_set(err, -EBADMSG, object,
-					      "the list of tasks leads to 0x%llx, where there is "
-					      "no memory", (unsigned long long)object);
-	}
+	if (rc != 1)
+		return rc;
+	if (iter->live)
+		rc = settle(iter, object, ret, err);
+	else
+		linux_task_read(iter->os, iter->space, object, ret);
+	if (rc == 1 && !(ret->valid & HVMI_TASK_HAS_PID))
+		return hvmi_error_set(err, -EBADMSG, object,
+				      "the list of tasks leads to 0x%llx, where there is no memory",
+				      (unsigned long long)object);
 	return rc;
-}
-
-/* The command line and the environment. */
-
-static int read_strings(struct hvmi_space *space, uint64_t start, uint64_t end, char *buf,
-			size_t size, size_t *len_ret)
-{
-	size_t want = MIN(end - start, (uint64_t)size);
-	int rc = hvmi_space_read(space, start, buf, want, len_ret);
-	return rc ? rc : end - start > size ? -EOVERFLOW : 0;
-}
-
-int linux_task_strings(struct hvmi_os *os, const struct hvmi_task *task, int which, char *buf,
-		       size_t size, size_t *len_ret, struct hvmi_error *err)
-{
-	static const enum linux_member needed[] = { LINUX_TASK_MM, LINUX_MM_ARG_START,
-						    LINUX_MM_ARG_END, LINUX_MM_ENV_START,
-						    LINUX_MM_ENV_END };
-	static const char *const what[] = { "the command line", "the environment" };
-	uint64_t bounds[4], mm;
-	struct hvmi_space *space;
-	*len_ret = 0;
-	int rc = linux_require(os, what[which], needed, ARRAY_SIZE(needed), err);
-	if (!rc)
-		rc = hvmi_os_kernel_space(os, &space, err);
-	if (rc)
-		return rc;
-	rc = linux_read(os, space, LINUX_TASK_MM, task->object, &mm);
-	for (size_t i = 0; i < ARRAY_SIZE(bounds) && !rc && mm; i++)
-		rc = linux_read(os, space, needed[i + 1], mm, &bounds[i]);
-	hvmi_space_destroy(space);
-	if (rc)
-		return hvmi_error_set(err, rc, task->object, "the task cannot be read");
-	if (!mm)
-		return 0;
-	rc = hvmi_task_space(os, task, &space, err);
-	if (rc)
-		return rc;
-	uint64_t start = bounds[2 * which], end = bounds[2 * which + 1];
-	char last = 0;
-	if (start < end && which == 0 && end == bounds[2] && bounds[3] > end &&
-	    hvmi_space_read(space, end - 1, &last, 1, NULL) == 0 && last) {
-		/*
-		 * The NUL at the end was overwritten: the process wrote a longer title over the
-		 * environment (setproctitle). /proc shows it up to its NUL, one page at most.
-		 */
-		size_t len = 0, want = MIN(bounds[3] - start, (uint64_t)FRAME_SIZE);
-		rc = read_strings(space, start, start + want, buf, size, &len);
-		const char *nul = len ? memchr(buf, 0, len) : NULL;
-		*len_ret = nul ? (size_t)(nul - buf) + 1 : len;
-		rc = nul ? 0 : rc;
-	} else if (start < end) {
-		rc = read_strings(space, start, end, buf, size, len_ret);
-	}
-	hvmi_space_destroy(space);
-	if (rc == -EOVERFLOW)
-		return hvmi_error_set(err, rc, start, "%s of process %d is longer than %zu bytes",
-				      what[which], (int)task->pid, size);
-	if (rc)
-		return hvmi_error_set(err, rc, start + *len_ret,
-				      "%s of process %d is not in memory from 0x%llx on", what[which],
-				      (int)task->pid, (unsigned long long)(start + *len_ret));
-	return 0;
 }
 
 /* init_task without its symbol. */

@@ -11,7 +11,7 @@ struct module_iter {
 	const struct windows_user_layout *layout;
 	struct list_walk walk;
 	uint64_t peb_32;		/* the 32-bit list still to come, or 0 */
-	bool process;
+	bool process, live;
 	char path[PATH_BYTES];
 };
 
@@ -36,25 +36,28 @@ static int read_pointer(struct hvmi_space *space, const struct windows_user_layo
 	return rc;
 }
 
-static int iter_create(struct hvmi_os *os, struct module_iter **ret, struct hvmi_error *err)
+static int iter_create(struct hvmi_os *os, uint32_t flags, struct module_iter **ret,
+		       struct hvmi_error *err)
 {
 	struct module_iter *iter = calloc(1, sizeof(*iter));
 	if (!iter)
 		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
 	iter->os = os;
+	iter->live = flags & OS_LIST_LIVE;
 	iter->layout = windows_user_layout(windows_data(os)->pointer_bytes == 8);
 	*ret = iter;
 	return 0;
 }
 
-int windows_module_begin(struct hvmi_os *os, void **state_ret, struct hvmi_error *err)
+int windows_module_begin(struct hvmi_os *os, uint32_t flags, void **state_ret,
+			 struct hvmi_error *err)
 {
 	struct module_iter *iter = NULL;
 	if (!windows_data(os)->modules)
 		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
 				      "modules cannot be listed: PsLoadedModuleList of Windows %s was "
 				      "not found", os->release);
-	int rc = iter_create(os, &iter, err);
+	int rc = iter_create(os, flags, &iter, err);
 	if (rc)
 		return rc;
 	rc = hvmi_os_kernel_space(os, &iter->space, err);
@@ -64,6 +67,7 @@ int windows_module_begin(struct hvmi_os *os, void **state_ret, struct hvmi_error
 	}
 	list_begin(&iter->walk, iter->space, windows_data(os)->modules,
 		   iter->layout->pointer_bytes, MODULES_BOUND);
+	iter->walk.live = iter->live;
 	*state_ret = iter;
 	return 0;
 }
@@ -83,23 +87,27 @@ static int begin_peb(struct module_iter *iter, uint64_t peb, struct hvmi_error *
 	}
 	list_begin(&iter->walk, iter->space, ldr + iter->layout->ldr_modules,
 		   iter->layout->pointer_bytes, MODULES_BOUND);
+	iter->walk.live = iter->live;
 	return 0;
 }
 
-int windows_module_begin_task(struct hvmi_os *os, const struct hvmi_task *task, void **state_ret,
-			      struct hvmi_error *err)
+int windows_module_begin_task(struct hvmi_os *os, const struct hvmi_task *task, uint32_t flags,
+			      void **state_ret, struct hvmi_error *err)
 {
 	struct module_iter *iter = NULL;
 	struct hvmi_task process = *task;
 	if (!(task->flags & HVMI_TASK_LEADER))
 		return hvmi_error_set(err, -EINVAL, task->object,
 				      "modules are those of processes, not of a thread");
-	int rc = iter_create(os, &iter, err);
+	int rc = iter_create(os, flags, &iter, err);
 	if (rc)
 		return rc;
 	iter->process = true;
 	iter->walk.done = true;
 	rc = hvmi_task_space(os, &process, &iter->space, err);
+	/* Its half of the kernel is every process's. */
+	if (!rc && iter->live)
+		rc = windows_task_check(os, iter->space, task, err);
 	if (!rc && !(task->valid & HVMI_TASK_HAS_USER_BLOCK))
 		rc = hvmi_error_set(err, -EFAULT, task->object,
 				    "where the PEB of process %d is cannot be read", (int)task->pid);

@@ -28,7 +28,8 @@ struct region_iter {
 	struct vad *stack;
 	uint32_t depth, capacity;
 	uint32_t left;		/* VADs that are still believed */
-	bool ended;
+	bool ended, live;
+	struct hvmi_task task;
 	int damage;
 	struct hvmi_error damage_text;
 	char path[PATH_BYTES];
@@ -121,8 +122,8 @@ static const enum windows_member needed[] = { WINDOWS_PROCESS_VADS, WINDOWS_VAD_
 					      WINDOWS_VAD_RIGHT, WINDOWS_VAD_FIRST,
 					      WINDOWS_VAD_LAST };
 
-int windows_region_begin(struct hvmi_os *os, const struct hvmi_task *task, void **state_ret,
-			 struct hvmi_error *err)
+int windows_region_begin(struct hvmi_os *os, const struct hvmi_task *task, uint32_t flags,
+			 void **state_ret, struct hvmi_error *err)
 {
 	const struct windows_os *data = windows_data(os);
 	uint64_t root = 0;
@@ -134,7 +135,11 @@ int windows_region_begin(struct hvmi_os *os, const struct hvmi_task *task, void 
 		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
 	iter->os = os;
 	iter->left = VADS_BOUND;
+	iter->live = flags & OS_LIST_LIVE;
+	iter->task = *task;
 	rc = hvmi_os_kernel_space(os, &iter->space, err);
+	if (!rc && iter->live)
+		rc = windows_task_check(os, iter->space, task, err);
 	if (!rc) {
 		rc = read_root(os, iter->space, windows_task_process(os, iter->space, task), &root);
 		if (rc)
@@ -274,6 +279,8 @@ int windows_region_next(void *state, struct hvmi_region *ret, struct hvmi_error 
 		iter->ended = true;
 		if (iter->damage && err)
 			*err = iter->damage_text;
+		if (!iter->damage && iter->live)
+			return windows_task_check(iter->os, iter->space, &iter->task, err);
 		return iter->damage;
 	}
 	struct vad vad = iter->stack[--iter->depth];

@@ -118,7 +118,13 @@ int windows_task_strings(struct hvmi_os *os, const struct hvmi_task *task, int w
 	if (p.gva)
 		rc = which == 0 ? read_command(&p, buf, size, len_ret) :
 				  read_environment(&p, buf, size, len_ret);
+	/* Else its page tables may have been another's. */
+	int gone = vm_stands_still(os->vm) ? 0 : windows_task_check(os, p.space, task, err);
 	hvmi_space_destroy(p.space);
+	if (gone) {
+		*len_ret = 0;
+		return gone;
+	}
 	if (rc == -EOVERFLOW)
 		return hvmi_error_set(err, rc, p.gva, "%s of process %d is longer than %zu bytes",
 				      what[which], (int)task->tgid, size);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "os/task.h"
 #include "os/windows/windows.h"
 
 #define PROCESSES_BOUND (1u * 1024 * 1024)
@@ -8,7 +9,7 @@
 struct task_iter {
 	struct hvmi_os *os;
 	struct hvmi_space *space;
-	bool threads, from_anchor;
+	bool threads, from_anchor, live;
 	struct list_walk processes, group;
 	struct hvmi_task process;	/* whose threads are being listed */
 	uint32_t left;			/* threads of all processes together */
@@ -38,6 +39,7 @@ int windows_task_begin(struct hvmi_os *os, uint32_t flags, void **state_ret,
 		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
 	iter->os = os;
 	iter->threads = flags & HVMI_TASKS_THREADS;
+	iter->live = flags & OS_LIST_LIVE;
 	iter->left = THREADS_BOUND;
 	iter->group.done = true;
 	iter->from_anchor = !data->processes;
@@ -49,6 +51,7 @@ int windows_task_begin(struct hvmi_os *os, uint32_t flags, void **state_ret,
 	list_begin(&iter->processes, iter->space, data->processes ? data->processes :
 		   data->anchor + windows_offset(os, WINDOWS_PROCESS_LINKS), data->pointer_bytes,
 		   PROCESSES_BOUND);
+	iter->processes.live = iter->live;
 	*state_ret = iter;
 	return 0;
 }
@@ -273,20 +276,48 @@ static void read_thread(const struct hvmi_os *os, struct hvmi_space *space, uint
 	}
 }
 
+static void read_any(const struct task_reader *reader, struct hvmi_task *ret)
+{
+	if (reader->process)
+		read_thread(reader->os, reader->space, reader->object, reader->process, ret);
+	else
+		read_process(reader->os, reader->space, reader->object, ret);
+}
+
+/*
+ * A process, or a thread of `process`. Of a running machine: a copy that is whole, of what was in
+ * its list before it was copied and is still, so that its memory has been nothing else's.
+ */
+static int read_entry(const struct task_iter *iter, uint64_t object,
+		      const struct hvmi_task *process, const struct list_walk *walk,
+		      struct hvmi_task *ret, struct hvmi_error *err)
+{
+	const struct task_reader reader = { .os = iter->os, .space = iter->space, .object = object,
+					    .process = process, .read = read_any };
+	if (!iter->live) {
+		read_any(&reader, ret);
+		return 1;
+	}
+	task_settle(&reader, ret);
+	if ((walk && !list_holds(walk)) || !(ret->valid & HVMI_TASK_HAS_PID))
+		return hvmi_error_set(err, -EBUSY, object,
+				      "what is at 0x%llx ended while it was read",
+				      (unsigned long long)object);
+	return 1;
+}
+
 static int next_process(struct task_iter *iter, struct hvmi_task *ret, struct hvmi_error *err)
 {
-	uint64_t link, object;
+	uint64_t link;
 	if (iter->from_anchor) {
 		iter->from_anchor = false;
-		object = windows_data(iter->os)->anchor;
-	} else {
-		int rc = list_next(&iter->processes, &link, "processes", err);
-		if (rc != 1)
-			return rc;
-		object = link - windows_offset(iter->os, WINDOWS_PROCESS_LINKS);
+		return read_entry(iter, windows_data(iter->os)->anchor, NULL, NULL, ret, err);
 	}
-	read_process(iter->os, iter->space, object, ret);
-	return 1;
+	int rc = list_next(&iter->processes, &link, "processes", err);
+	if (rc != 1)
+		return rc;
+	return read_entry(iter, link - windows_offset(iter->os, WINDOWS_PROCESS_LINKS), NULL,
+			  &iter->processes, ret, err);
 }
 
 static int next_thread(struct task_iter *iter, struct hvmi_task *ret, struct hvmi_error *err)
@@ -299,10 +330,14 @@ static int next_thread(struct task_iter *iter, struct hvmi_task *ret, struct hvm
 				return hvmi_error_set(err, -EOVERFLOW, link,
 						      "the lists of threads do not end");
 			iter->left--;
-			read_thread(iter->os, iter->space,
-				    link - windows_offset(iter->os, WINDOWS_THREAD_LINKS),
-				    &iter->process, ret);
-			return 1;
+			return read_entry(iter, link - windows_offset(iter->os,
+								      WINDOWS_THREAD_LINKS),
+					  &iter->process, &iter->group, ret, err);
+		}
+		if (rc < 0 && iter->live) {
+			if (err)
+				*err = iter->damage_text;
+			return rc;
 		}
 		if (rc < 0)
 			iter->damage = rc;
@@ -319,6 +354,7 @@ static int next_thread(struct task_iter *iter, struct hvmi_task *ret, struct hvm
 		list_begin(&iter->group, iter->space, iter->process.object +
 			   windows_offset(iter->os, WINDOWS_PROCESS_THREADS),
 			   windows_data(iter->os)->pointer_bytes, THREADS_BOUND);
+		iter->group.live = iter->live;
 	}
 }
 
@@ -349,6 +385,24 @@ uint64_t windows_task_process(const struct hvmi_os *os, struct hvmi_space *space
 	if (task->valid & HVMI_TASK_HAS_PROCESS)
 		return task->process;
 	return thread_process(os, space, task->object, &process) ? 0 : process;
+}
+
+int windows_task_check(const struct hvmi_os *os, struct hvmi_space *space,
+		       const struct hvmi_task *task, struct hvmi_error *err)
+{
+	struct hvmi_task now = { 0 };
+	uint64_t process = windows_task_process(os, space, task);
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	if (!process || windows_process_read(os, space, process, &now))
+		return hvmi_error_set(err, -EFAULT, task->object,
+				      "the process of the task at 0x%llx cannot be read",
+				      (unsigned long long)task->object);
+	bool created = task->flags & HVMI_TASK_LEADER && task->valid & HVMI_TASK_HAS_CREATED;
+	if ((task->valid & HVMI_TASK_HAS_TGID && now.tgid != task->tgid) ||
+	    (created && now.created_ns != task->created_ns))
+		return hvmi_error_set(err, -ENOENT, process, "process %d has ended",
+				      (int)task->tgid);
+	return 0;
 }
 
 int windows_current(const struct hvmi_os *os, struct hvmi_space *space, uint32_t vcpu,

@@ -139,13 +139,17 @@ int windows_task_current(struct hvmi_os *os, uint32_t vcpu, uint32_t flags, stru
 /* The _EPROCESS and _ETHREAD that a vCPU runs. As hvmi_task_current(). */
 int windows_current(const struct hvmi_os *os, struct hvmi_space *space, uint32_t vcpu,
 		    uint64_t *process_ret, uint64_t *thread_ret, struct hvmi_error *err);
-int windows_module_begin_task(struct hvmi_os *os, const struct hvmi_task *task, void **state_ret,
-			      struct hvmi_error *err);
-int windows_module_begin(struct hvmi_os *os, void **state_ret, struct hvmi_error *err);
+/* Of a running machine: -ENOENT if the process of a task that was listed before has ended. */
+int windows_task_check(const struct hvmi_os *os, struct hvmi_space *space,
+		       const struct hvmi_task *task, struct hvmi_error *err);
+int windows_module_begin_task(struct hvmi_os *os, const struct hvmi_task *task, uint32_t flags,
+			      void **state_ret, struct hvmi_error *err);
+int windows_module_begin(struct hvmi_os *os, uint32_t flags, void **state_ret,
+			 struct hvmi_error *err);
 int windows_module_next(void *state, struct hvmi_module *ret, struct hvmi_error *err);
 void windows_module_end(void *state);
-int windows_region_begin(struct hvmi_os *os, const struct hvmi_task *task, void **state_ret,
-			 struct hvmi_error *err);
+int windows_region_begin(struct hvmi_os *os, const struct hvmi_task *task, uint32_t flags,
+			 void **state_ret, struct hvmi_error *err);
 int windows_region_next(void *state, struct hvmi_region *ret, struct hvmi_error *err);
 void windows_region_end(void *state);
 

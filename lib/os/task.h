@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reading a task that the guest may be changing. */
+#ifndef HVMI_LIB_TASK_H
+#define HVMI_LIB_TASK_H
+
+#include "os/os.h"
+
+struct task_reader {
+	const struct hvmi_os *os;
+	struct hvmi_space *space;
+	uint64_t object;
+	const struct hvmi_task *process;	/* of a thread, where its reader wants it */
+	void (*read)(const struct task_reader *reader, struct hvmi_task *ret);
+	/*
+	 * The fields that somebody is changing right now, as bits of hvmi_task.valid; may be NULL.
+	 * What was read once, then not being changed, then read again and the same, is whole: had
+	 * somebody been in the middle of it the first time, he was through by the second.
+	 */
+	uint32_t (*busy)(const struct task_reader *reader);
+};
+
+/* Read it until it comes to rest. A field that does not is not valid. */
+void task_settle(const struct task_reader *reader, struct hvmi_task *ret);
+
+#endif

@@ -57,6 +57,13 @@ flags='-std=gnu11 -O1 -g0 -Wall -Wextra'
 $cc $flags -static -o "$root/init" "$here/guest/init.c" "$here/guest/scene.c" "$here/guest/truth.c"
 # shellcheck disable=SC2086
 $cc $flags -fPIE -pie -o "$root/usr/bin/actor" "$here"/guest/actor*.c -lpthread
+# shellcheck disable=SC2086
+$cc $flags -fPIE -pie -o "$root/usr/bin/storm" "$here/guest/storm.c" -lpthread
+for name in exec-a exec-b; do
+	ln -s storm "$root/usr/bin/$name"
+done
+mkdir -p "$root/modules/storm"
+cp "$root/modules/nls_iso8859_1.ko" "$root/modules/storm/" 2>/dev/null || :
 # A compiler that cannot make 32-bit code: the guest does without.
 # shellcheck disable=SC2086
 $cc $flags -m32 -ffreestanding -nostdlib -static -fno-pie -no-pie -fno-stack-protector \
@@ -67,7 +74,7 @@ cp /bin/busybox "$root/bin/busybox"
 ln -s busybox "$root/bin/sh"
 cp -L /bin/bash "$root/usr/bin/bash"
 cp -L /bin/sleep "$root/usr/bin/sleep"
-for program in bash sleep actor; do
+for program in bash sleep actor storm; do
 	ldd "$root/usr/bin/$program" | grep -o '/[^ ]*' >>"$work/libraries"
 done
 sort -u "$work/libraries" | while read -r library; do

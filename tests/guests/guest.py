@@ -8,6 +8,7 @@ README.md has the variants, the files of a guest's folder and the schema of trut
 
 import argparse
 import concurrent.futures
+import contextlib
 import hashlib
 import json
 import os
@@ -47,7 +48,6 @@ VARIANTS = {
     "forky-cloud": dict(PLAIN, kernel="forky-cloud", optional=True),
     "sid-cloud+la57": dict(PLAIN, kernel="sid-cloud", cpu=INTEL + ",+la57", optional=True),
 }
-DEMO = "6.1-cloud"
 FORMATS = {"kdump-zlib": "guest.kdump-zlib", "kdump-lzo": "guest.kdump-lzo", "kdump-snappy": "guest.kdump-snappy"}
 
 
@@ -190,14 +190,15 @@ def initramfs_for(kernel):
 
 
 class Machine:
-    def __init__(self, name, variant, kernel, initramfs, folder, timeout):
+    def __init__(self, name, variant, kernel, initramfs, folder, timeout, live=False, storm=False):
         self.name, self.variant, self.folder = name, variant, folder
         self.console = os.path.join(folder, "console.log")
         qmp_here, qmp_there = socket.socketpair()
         truth_here, truth_there = socket.socketpair()
-        cmdline = "console=ttyS0 panic=-1 oops=panic " + variant["cmdline"]
+        cmdline = "console=ttyS0 panic=-1 oops=panic " + variant["cmdline"] + " hvmi_storm=1" * storm
+        board = variant["machine"] + ",memory-backend=ram" * live
         command = [
-            "qemu-system-x86_64", "-accel", "tcg,thread=single", "-machine", variant["machine"],
+            "qemu-system-x86_64", "-accel", "tcg,thread=single", "-machine", board,
             "-cpu", variant["cpu"], "-smp", str(variant["smp"]), "-m", "%dM" % variant["ram_mib"],
             "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
             "-kernel", os.path.join(kernel, "vmlinuz"), "-initrd", initramfs, "-append", cmdline,
@@ -207,12 +208,16 @@ class Machine:
             "-chardev", "socket,id=truth,fd=%d" % truth_there.fileno(),
             "-device", "virtserialport,chardev=truth,name=hvmi.truth",
         ]
+        if live:
+            command += ["-object", "memory-backend-memfd,id=ram,share=on,size=%dM" % variant["ram_mib"],
+                        "-qmp", "unix:%s,server=on,wait=off" % os.path.join(folder, "qmp")]
         self.errors = open(os.path.join(folder, "qemu.log"), "wb")
         self.process = start(command, stdout=self.errors, stderr=self.errors, cwd=folder,
                              pass_fds=[qmp_there.fileno(), truth_there.fileno()])
         qmp_there.close()
         truth_there.close()
-        deadline = time.monotonic() + timeout
+        self.begun = time.monotonic()
+        deadline = self.begun + timeout
 
         def alive():
             return self.process.poll() is None
@@ -234,13 +239,19 @@ class Machine:
                     text += "".join("  | " + line.rstrip() + "\n" for line in f.readlines()[-40:])
         return text
 
-    def run(self, demo):
-        begun = time.monotonic()
+    def tell(self, section):
+        """What the guest says next: {path: bytes}."""
+        files = read_section(self.stream, section)
+        log(self.name, "%s told after %.0f s" % (section, time.monotonic() - self.begun))
+        return files
+
+    def answer(self):
+        """Let the guest go on."""
+        self.stream.sock.sendall(b"\n")
+
+    def run(self):
         qmp = Qmp(self.qmp_stream)
-        machine = read_section(self.stream, "machine")
-        log(self.name, "told of itself after %.0f s" % (time.monotonic() - begun))
-        before = read_section(self.stream, "before")
-        log(self.name, "steady after %.0f s" % (time.monotonic() - begun))
+        machine, before = self.tell("machine"), self.tell("before")
 
         # The last bytes are here before the writer has gone to sleep. And a pause in which the spinning
         # process is in its loop shows more than one in which it was interrupted.
@@ -260,16 +271,15 @@ class Machine:
             qmp.command("pmemsave", val=0, size=self.variant["ram_mib"] << 20,
                         filename=os.path.join(self.folder, "ram.raw"))
         self.dump(qmp, "guest.elf", paging=False)
-        if not demo:
-            self.dump(qmp, "guest-paging.elf", paging=True)
-            for kind, name in FORMATS.items():
-                if kind in formats:
-                    self.dump(qmp, name, paging=False, format=kind)
-        log(self.name, "dumped after %.0f s" % (time.monotonic() - begun))
+        self.dump(qmp, "guest-paging.elf", paging=True)
+        for kind, name in FORMATS.items():
+            if kind in formats:
+                self.dump(qmp, name, paging=False, format=kind)
+        log(self.name, "dumped after %.0f s" % (time.monotonic() - self.begun))
 
         qmp.command("cont")
-        self.stream.sock.sendall(b"\n")
-        after = read_section(self.stream, "after")
+        self.answer()
+        after = self.tell("after")
         qmp.command("quit")
         self.process.wait(30)
         kdump = os.path.join(self.folder, FORMATS["kdump-zlib"])
@@ -284,7 +294,7 @@ class Machine:
         whole = truth.assemble(self.name, self.variant, registers, machine, before, after)
         with open(os.path.join(self.folder, "truth.json"), "w") as f:
             truth.write(whole, f)
-        log(self.name, "done after %.0f s" % (time.monotonic() - begun))
+        log(self.name, "done after %.0f s" % (time.monotonic() - self.begun))
 
     def write(self, name, text):
         with open(os.path.join(self.folder, name), "w") as f:
@@ -294,26 +304,56 @@ class Machine:
         qmp.command("dump-guest-memory", protocol="file:" + os.path.join(self.folder, name), **arguments)
 
 
-def make(name, timeout, demo=False):
-    """The guest's folder in the cache, made if it is not there."""
-    variant = VARIANTS[name]
+def kernel_for(name):
     if shutil.which("qemu-system-x86_64") is None:
         raise Skipped("qemu-system-x86_64 is not there (package qemu-system-x86)")
-    kernel = fetch_kernel(variant["kernel"])
+    return fetch_kernel(VARIANTS[name]["kernel"])
+
+
+@contextlib.contextmanager
+def running(name, timeout, storm=False):
+    """A Machine that runs, with its memory shared and a monitor at the socket "qmp" of its folder."""
+    kernel = kernel_for(name)
+    os.makedirs(os.path.join(CACHE, "guests"), exist_ok=True)
+    initramfs = initramfs_for(kernel)
+    with tempfile.TemporaryDirectory(prefix="hvmi-") as folder:
+        machine = Machine(name, VARIANTS[name], kernel, initramfs, folder, timeout, live=True, storm=storm)
+        try:
+            yield machine
+        except Failure as e:
+            machine.close()
+            raise Failure("%s\n%s" % (e, machine.tail()))
+        finally:
+            machine.close()
+
+
+def run_beside(name, command, timeout):
+    """Run a command while a guest is up, its target in HVMI_TARGET. Its exit status."""
+    with running(name, timeout) as machine:
+        machine.tell("machine")
+        machine.tell("before")
+        child = start(command, env=dict(os.environ, HVMI_TARGET="qemu:" + os.path.join(machine.folder, "qmp")))
+        try:
+            return child.wait()
+        finally:
+            kill(child)
+
+
+def make(name, timeout):
+    """The guest's folder in the cache, made if it is not there."""
+    variant = VARIANTS[name]
+    kernel = kernel_for(name)
     key = "%s_%s_%s" % (name, os.path.basename(kernel), hash_of_scripts())
     final = os.path.join(CACHE, "guests", key)
-    for ready in (final, final + "_demo") if demo else (final,):
-        if os.path.exists(ready):
-            os.utime(ready)
-            return ready
-    if demo:
-        final += "_demo"
+    if os.path.exists(final):
+        os.utime(final)
+        return final
     initramfs = initramfs_for(kernel)
     work = tempfile.mkdtemp(prefix=".work.", dir=os.path.join(CACHE, "guests"))
     try:
         machine = Machine(name, variant, kernel, initramfs, work, timeout)
         try:
-            machine.run(demo)
+            machine.run()
         except Failure as e:
             machine.close()
             raise Failure("%s\n%s" % (e, machine.tail()))
@@ -353,9 +393,11 @@ def copy_out(folder, out):
         os.rename(new, os.path.join(out, name))
 
 
-def one(name, args, demo=False):
+def one(name, args):
     try:
-        folder = make(name, args.timeout, demo)
+        if args.command == "run":
+            return run_beside(name, args.argv, args.timeout)
+        folder = make(name, args.timeout)
     except Skipped as e:
         log(name, "skipped: %s" % e)
         return SKIPPED
@@ -376,13 +418,16 @@ def main():
     sub = commands.add_parser("list", help="the names of the full test run's variants")
     sub.add_argument("--all", action="store_true", help="the others too")
     for name, text in (("make", "one guest"), ("make-all", "every guest of the full test run"),
-                       ("demo", "the quickest guest: ram.raw and guest.elf")):
+                       ("run", "run a command while a guest is up")):
         sub = commands.add_parser(name, help=text)
-        if name == "make":
+        if name != "make-all":
             sub.add_argument("name", choices=VARIANTS, metavar="NAME")
+        if name == "run":
+            sub.add_argument("argv", nargs=argparse.REMAINDER, metavar="COMMAND", help="with HVMI_TARGET in its environment")
         if name == "make-all":
             sub.add_argument("--jobs", type=int, default=2, help="how many at a time")
-        sub.add_argument("--out", metavar="DIR", help="copy the result here, and print this folder")
+        if name != "run":
+            sub.add_argument("--out", metavar="DIR", help="copy the result here, and print this folder")
         sub.add_argument("--timeout", type=float, default=300, help="seconds for one guest")
     args = parser.parse_args()
     catch_signals()
@@ -392,10 +437,8 @@ def main():
         return 0
     os.makedirs(os.path.join(CACHE, "guests"), exist_ok=True)
     prune()
-    if args.command == "make":
+    if args.command != "make-all":
         return one(args.name, args)
-    if args.command == "demo":
-        return one(DEMO, args, demo=True)
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         results = list(pool.map(lambda n: one(n, args), names))
     return 1 if 1 in results else SKIPPED if SKIPPED in results else 0

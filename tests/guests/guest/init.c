@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@
 #include <unistd.h>
 
 #include "scene.h"
+#include "storm.h"
 #include "truth.h"
 
 #define READY_FD 3
@@ -105,6 +107,39 @@ static int open_port(void)
 	}
 	errno = ENODEV;
 	die("the port hvmi.truth");
+}
+
+/* A storm of changes until the host answers; see storm.c. After it everything is as it was before. */
+static void storm(int port)
+{
+	char byte;
+	pid_t pid = fork();
+	if (pid < 0)
+		die("fork");
+	if (pid == 0) {
+		setpgid(0, 0);
+		execl("/usr/bin/storm", "storm", NULL);
+		_exit(127);
+	}
+	setpgid(pid, pid);
+	truth_begin("storm");
+	truth_end("storm");
+	if (read(port, &byte, 1) != 1)
+		die("the host's answer");
+	/* Those that fork meanwhile are in the group too; orphans become ours. */
+	for (int rounds = 0; rounds < 20; rounds++) {
+		kill(-pid, SIGKILL);
+		while (waitpid(-pid, NULL, WNOHANG) > 0)
+			;
+		nap_ms(20);
+	}
+	int fd = open(STORM_MODULE_FILE, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0 && syscall(SYS_finit_module, fd, "", 0) && errno != EEXIST)
+		say("module " STORM_MODULE ": %s", strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	unlink(STORM_FILE);
+	say("the storm is over");
 }
 
 /* A plain program, as opposed to one of the actor's roles. */
@@ -223,6 +258,8 @@ int main(void)
 	truth_machine();
 	truth_end("machine");
 	say("machine told");
+	if (getenv("hvmi_storm"))
+		storm(port);
 
 	wait_until_steady(0);
 	pid_t spinner = start_actor("spin");

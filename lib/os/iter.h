@@ -21,6 +21,7 @@ struct list_kind {
 	uint32_t flags;			/* that callers may give, beside HVMI_LIST_PAUSED */
 	size_t record_bytes;		/* of the struct that next() fills: public, without padding */
 	size_t path_at;			/* offset in it of a const char *, or SIZE_MAX */
+	size_t same_at, same_bytes;	/* what of a record stays while nothing happens to it */
 	/*
 	 * Believe a list of a running machine when two walks give the same: of one moment, but not
 	 * to be had where something always changes. Else next() sees to it that an entry is whole.
@@ -38,8 +39,8 @@ struct snapshot {
 	const struct list_kind *kind;
 	uint8_t *records;
 	char *text;			/* paths are offsets into it until they are given out */
-	size_t count, capacity;		/* records */
-	size_t text_len, text_capacity;
+	size_t count;			/* records */
+	size_t capacity, text_len, text_capacity;	/* bytes */
 	bool begun;			/* there is a list, if perhaps not to its end */
 	bool full;			/* it was given up because it is too large */
 	int end;			/* what the list ends with: 0 or an error */

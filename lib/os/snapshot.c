@@ -100,10 +100,16 @@ static int collect(struct snapshot *s, const struct list_request *request, struc
 
 static bool equal(const struct snapshot *a, const struct snapshot *b)
 {
-	return a->count == b->count && a->text_len == b->text_len &&
-	       (a->count == 0 ||
-		memcmp(a->records, b->records, a->count * a->kind->record_bytes) == 0) &&
-	       (a->text_len == 0 || memcmp(a->text, b->text, a->text_len) == 0);
+	const struct list_kind *kind = a->kind;
+	if (a->count != b->count || a->text_len != b->text_len ||
+	    (a->text_len && memcmp(a->text, b->text, a->text_len)))
+		return false;
+	for (size_t i = 0; i < a->count; i++) {
+		size_t at = i * kind->record_bytes + kind->same_at;
+		if (memcmp(a->records + at, b->records + at, kind->same_bytes))
+			return false;
+	}
+	return true;
 }
 
 /* Reading a list of a running machine. */
@@ -125,16 +131,21 @@ static bool may_pass(const struct reading *r, int rc)
 	       (rc == -EBUSY || rc == -EBADMSG || rc == -EFAULT || rc == -EOVERFLOW);
 }
 
+static int collect_next(struct reading *r, struct hvmi_error *wrong)
+{
+	struct snapshot other = r->before;
+	r->before = r->now;
+	r->now = other;
+	r->walks++;
+	return collect(&r->now, &r->request, wrong);
+}
+
 /* One walk: 0 if what was read is believed, else what is wrong with it. */
 static int read_once(struct reading *r, struct hvmi_error *wrong)
 {
 	const struct list_kind *kind = r->now.kind;
 	bool compare = r->comparable;
-	struct snapshot other = r->before;
-	r->before = r->now;
-	r->now = other;
-	r->walks++;
-	int rc = collect(&r->now, &r->request, wrong);
+	int rc = collect_next(r, wrong);
 	if (!rc && kind->check)
 		rc = kind->check(r->now.records, r->now.count, wrong);
 	r->comparable = rc == 0;
@@ -178,6 +189,27 @@ static int give_up(struct reading *r)
 			      (unsigned)((now_ns() - r->start_ns) / 1000000), last.text);
 }
 
+/*
+ * What is wrong with a list may be so, and not be changing: then two walks as of a machine that stands
+ * still give the same, and that is the list.
+ */
+static bool read_damaged(struct reading *r, int *rc_ret)
+{
+	struct hvmi_error wrong[2];
+	r->request.flags &= ~OS_LIST_LIVE;
+	int first = collect_next(r, &wrong[0]), second = collect_next(r, &wrong[1]);
+	if (first == second && equal(&r->now, &r->before)) {
+		if (second)
+			r->wrong = wrong[1];
+		*rc_ret = second;
+		return true;
+	}
+	/* It does change: back to entries that are looked at twice. */
+	r->request.flags |= OS_LIST_LIVE;
+	*rc_ret = read_once(r, &wrong[0]);
+	return *rc_ret == 0;
+}
+
 static int take_running(const struct list_kind *kind, const struct list_request *request,
 			struct snapshot *ret, struct hvmi_error *err)
 {
@@ -188,13 +220,9 @@ static int take_running(const struct list_kind *kind, const struct list_request 
 	if (r.walks > (kind->twice ? 2u : 1u))
 		vm_log(request->os->vm, HVMI_LOG_DEBUG, "the list of %s was read %u times: %s",
 		       kind->what, r.walks, r.wrong.text);
-	if (rc && may_pass(&r, rc)) {
-		/* What stays wrong is no change: as the list of a machine that stands still. */
-		if (now_ns() - r.since_ns >= request->os->list_budget_ns / 2)
-			rc = collect(&r.now, request, &r.wrong);
-		else
-			rc = give_up(&r);
-	}
+	if (rc && may_pass(&r, rc) &&
+	    (now_ns() - r.since_ns < request->os->list_budget_ns / 2 || !read_damaged(&r, &rc)))
+		rc = give_up(&r);
 	snapshot_free(&r.before);
 	if (rc && !r.now.begun) {
 		if (err)

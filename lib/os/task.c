@@ -4,7 +4,7 @@
 #include <time.h>
 
 #define READINGS_MAX 16u
-/* Doubled until it is the longest: all together 50 ms, for who was stopped in the middle. */
+/* Doubled until it is the longest. */
 #define WAIT_FIRST_NS 25000u
 #define WAIT_LAST_NS 5000000u
 
@@ -41,6 +41,17 @@ static void forget(struct hvmi_task *task, uint32_t bits)
 			memset((char *)task + fields[i].at, 0, fields[i].bytes);
 }
 
+/* false: there is no time left. */
+static bool wait_a_little(uint64_t *left_ns, uint32_t times)
+{
+	uint64_t ns = MIN((uint64_t)WAIT_FIRST_NS << times, (uint64_t)WAIT_LAST_NS);
+	if (*left_ns < ns)
+		return false;
+	*left_ns -= ns;
+	nanosleep(&(struct timespec){ .tv_nsec = (long)ns }, NULL);
+	return true;
+}
+
 void task_settle(const struct task_reader *reader, struct hvmi_task *ret)
 {
 	struct hvmi_task before;
@@ -52,12 +63,10 @@ void task_settle(const struct task_reader *reader, struct hvmi_task *ret)
 		__atomic_thread_fence(__ATOMIC_ACQUIRE);
 		reader->read(reader, ret);
 		changed = differences(&before, ret);
-		if (!(changed | busy) || i == READINGS_MAX)
+		if (!(changed | busy) || i == READINGS_MAX ||
+		    (i > 2 && !wait_a_little(reader->wait_ns, i - 3)))
 			break;
 		before = *ret;
-		if (i > 2)
-			nanosleep(&(struct timespec){ .tv_nsec = MIN(WAIT_FIRST_NS << (i - 2),
-								     WAIT_LAST_NS) }, NULL);
 	}
 	/* What is said to be changed all the time, and does not change, is not. */
 	forget(ret, changed ? changed | busy : 0);

@@ -10,6 +10,7 @@ struct task_reader {
 	struct hvmi_space *space;
 	uint64_t object;
 	const struct hvmi_task *process;	/* of a thread, where its reader wants it */
+	uint64_t *wait_ns;	/* how long the whole list may still wait for tasks to come to rest */
 	void (*read)(const struct task_reader *reader, struct hvmi_task *ret);
 	/*
 	 * The fields that somebody is changing right now, as bits of hvmi_task.valid; may be NULL.
@@ -18,6 +19,9 @@ struct task_reader {
 	 */
 	uint32_t (*busy)(const struct task_reader *reader);
 };
+
+/* All together, for who was stopped in the middle; a guest that changes all can cost no more. */
+#define TASK_WAIT_NS 50000000u
 
 /* Read it until it comes to rest. A field that does not is not valid. */
 void task_settle(const struct task_reader *reader, struct hvmi_task *ret);

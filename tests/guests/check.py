@@ -47,6 +47,8 @@ def escape(data):
 
 
 class Checker:
+    every = 1       # which of the processes are asked for one by one
+
     def __init__(self, tools, image, truth):
         self.tools, self.image, self.truth = tools, image, truth
         self.before, self.after = truth["before"], truth["after"]
@@ -181,7 +183,7 @@ class Checker:
     def check_maps(self, wrong):
         steady, _ = self.steady("processes", "pid")
         regions = 0
-        for pid, process in sorted(steady.items()):
+        for pid, process in sorted(steady.items())[::self.every]:
             if self.teller(pid):
                 continue
             want = [{"start": hex(int(m["start"], 16)), "end": hex(int(m["end"], 16)),
@@ -197,7 +199,7 @@ class Checker:
             regions += len(want)
             wrong.extend(f"{pid}: missing: {m}" for m in want if m not in got)
             wrong.extend(f"{pid}: invented: {m}" for m in got if m not in want)
-        if regions < 1000:
+        if regions < 1000 // self.every:
             wrong.append(f"the guest told of no more than {regions} regions")
 
     def teller(self, pid):
@@ -218,7 +220,7 @@ class Checker:
         """The frame behind the first page of a region of every process, as pagemap has it."""
         steady, _ = self.steady("processes", "pid")
         asked = 0
-        for pid, process in sorted(steady.items()):
+        for pid, process in sorted(steady.items())[::self.every]:
             present = [m for m in process["maps"] if "pfn" in m]
             for m in present[:1] + present[-1:]:
                 asked += 1
@@ -226,7 +228,7 @@ class Checker:
                 want = hex(int(m["pfn"], 16) << 12)
                 if gpa != want:
                     wrong.append(f"{pid}: {m['start']} is at {gpa}, not {want}")
-        if asked < 50:
+        if asked < 50 // self.every:
             wrong.append(f"only {asked} addresses could be asked for")
 
     def check_all(self):

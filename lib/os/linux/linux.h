@@ -123,9 +123,9 @@ void linux_task_read(const struct hvmi_os *os, struct hvmi_space *space, uint64_
 void linux_task_root(const struct hvmi_os *os, struct hvmi_space *space, struct hvmi_task *task);
 
 /* Of a running machine. */
-/* linux_task_read() until it comes to rest; what does not is not valid. */
+/* task_settle() */
 void linux_task_settle(const struct hvmi_os *os, struct hvmi_space *space, uint64_t object,
-		       struct hvmi_task *ret);
+		       uint64_t *wait_ns, struct hvmi_task *ret);
 /*
  * The mm of a task that was listed before, which may be 0. -ENOENT: the task has ended, and its
  * memory may be another's; -EFAULT: it cannot be read.

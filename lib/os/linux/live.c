@@ -29,10 +29,11 @@ static uint32_t task_busy(const struct task_reader *reader)
 }
 
 void linux_task_settle(const struct hvmi_os *os, struct hvmi_space *space, uint64_t object,
-		       struct hvmi_task *ret)
+		       uint64_t *wait_ns, struct hvmi_task *ret)
 {
 	const struct task_reader reader = { .os = os, .space = space, .object = object,
-					    .read = read_task, .busy = task_busy };
+					    .wait_ns = wait_ns, .read = read_task,
+					    .busy = task_busy };
 	task_settle(&reader, ret);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "os/linux/linux.h"
+#include "os/task.h"
 
 #define PF_KTHREAD 0x00200000u		/* include/linux/sched.h, since 2.6.27 */
 #define TASKS_BOUND (4u * 1024 * 1024)	/* PID_MAX_LIMIT */
@@ -10,6 +11,7 @@ struct task_iter {
 	bool threads, live;
 	struct list_walk processes, group;
 	uint64_t leader, tgid;	/* whose threads are being listed */
+	uint64_t wait_ns;	/* see task_reader */
 	uint32_t left;	/* threads of all processes together */
 	int damage;	/* a process's threads were damaged: said at the end of the list */
 	struct hvmi_error damage_text;
@@ -37,6 +39,7 @@ int linux_task_begin(struct hvmi_os *os, uint32_t flags, void **state_ret, struc
 	iter->os = os;
 	iter->threads = threads;
 	iter->live = flags & OS_LIST_LIVE;
+	iter->wait_ns = TASK_WAIT_NS;
 	iter->left = TASKS_BOUND;
 	iter->group.done = true;
 	rc = hvmi_os_kernel_space(os, &iter->space, err);
@@ -219,7 +222,7 @@ static int next_thread(struct task_iter *iter, uint64_t *task_ret, struct hvmi_e
 static int settle(struct task_iter *iter, uint64_t object, struct hvmi_task *ret,
 		  struct hvmi_error *err)
 {
-	linux_task_settle(iter->os, iter->space, object, ret);
+	linux_task_settle(iter->os, iter->space, object, &iter->wait_ns, ret);
 	if (!list_holds(iter->threads ? &iter->group : &iter->processes))
 		return hvmi_error_set(err, -EBUSY, object,
 				      "the task at 0x%llx ended while it was read",

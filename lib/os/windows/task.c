@@ -12,6 +12,7 @@ struct task_iter {
 	bool threads, from_anchor, live;
 	struct list_walk processes, group;
 	struct hvmi_task process;	/* whose threads are being listed */
+	uint64_t wait_ns;		/* see task_reader */
 	uint32_t left;			/* threads of all processes together */
 	int damage;			/* a process's threads were damaged: said at the end */
 	struct hvmi_error damage_text;
@@ -40,6 +41,7 @@ int windows_task_begin(struct hvmi_os *os, uint32_t flags, void **state_ret,
 	iter->os = os;
 	iter->threads = flags & HVMI_TASKS_THREADS;
 	iter->live = flags & OS_LIST_LIVE;
+	iter->wait_ns = TASK_WAIT_NS;
 	iter->left = THREADS_BOUND;
 	iter->group.done = true;
 	iter->from_anchor = !data->processes;
@@ -288,12 +290,13 @@ static void read_any(const struct task_reader *reader, struct hvmi_task *ret)
  * A process, or a thread of `process`. Of a running machine: a copy that is whole, of what was in
  * its list before it was copied and is still, so that its memory has been nothing else's.
  */
-static int read_entry(const struct task_iter *iter, uint64_t object,
+static int read_entry(struct task_iter *iter, uint64_t object,
 		      const struct hvmi_task *process, const struct list_walk *walk,
 		      struct hvmi_task *ret, struct hvmi_error *err)
 {
 	const struct task_reader reader = { .os = iter->os, .space = iter->space, .object = object,
-					    .process = process, .read = read_any };
+					    .process = process, .wait_ns = &iter->wait_ns,
+					    .read = read_any };
 	if (!iter->live) {
 		read_any(&reader, ret);
 		return 1;

@@ -115,7 +115,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("guest", help="a name that guest.py lists")
     parser.add_argument("--build", required=True, type=pathlib.Path, help="the build folder")
-    parser.add_argument("--rounds", type=int, default=2000, help="of lists in the storm")
+    parser.add_argument("--rounds", type=int, default=1000, help="of lists in the storm")
     parser.add_argument("--timeout", type=float, default=800, help="seconds for all of it")
     arguments = parser.parse_args()
     guests.catch_signals()

@@ -2,9 +2,10 @@
 #include "tool.h"
 
 static const char usage[] =
-	"Usage: hvmi-maps TARGET PID [--json]\n"
+	"Usage: hvmi-maps TARGET PID [--pause] [--json]\n"
 	"List the memory regions of a process, in the format of /proc/PID/maps.\n"
-	"\n";
+	"\n"
+	TOOL_PAUSE_USAGE;
 
 /* As show_map_vma() in fs/proc/task_mmu.c: the path begins in this column. */
 #define PATH_COLUMN 73
@@ -56,14 +57,17 @@ static void print_region(struct tool *tool, const struct hvmi_region *region)
 
 int main(int argc, char **argv)
 {
+	static const struct option options[] = { { "pause", no_argument, NULL, 's' }, { 0 } };
 	struct tool tool;
 	tool_begin(&tool, usage, argc, argv);
-	while (tool_option(&tool, NULL) != -1)
-		;
+	while (tool_option(&tool, options) != -1)
+		tool.pause = true;
 	tool_operands(&tool, 2, 2);
 	int32_t pid = (int32_t)tool_number("process", tool.operands[1], INT32_MAX);
 	tool_open_os(&tool);
 	tool_list(&tool);
+	if (!tool_pause(&tool))
+		return tool_end(&tool);
 
 	struct hvmi_region_iter *iter = NULL;
 	struct hvmi_region region = { .size = sizeof(region) };

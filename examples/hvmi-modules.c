@@ -2,10 +2,11 @@
 #include "tool.h"
 
 static const char usage[] =
-	"Usage: hvmi-modules TARGET [--pid PID] [--json]\n"
+	"Usage: hvmi-modules TARGET [--pid PID] [--pause] [--json]\n"
 	"List the loaded modules of the kernel, or of a process of Windows.\n"
 	"\n"
-	"      --pid PID       the program and libraries of a process (Windows)\n";
+	"      --pid PID       the program and libraries of a process (Windows)\n"
+	TOOL_PAUSE_USAGE;
 
 static const char *state_name(uint32_t state)
 {
@@ -52,15 +53,23 @@ static void print_module(struct tool *tool, const struct hvmi_module *module)
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = { { "pid", required_argument, NULL, 'p' }, { 0 } };
+	static const struct option options[] = {
+		{ "pause", no_argument, NULL, 's' }, { "pid", required_argument, NULL, 'p' }, { 0 },
+	};
 	struct tool tool;
 	int32_t pid = -1;
 	tool_begin(&tool, usage, argc, argv);
-	while (tool_option(&tool, options) != -1)
-		pid = (int32_t)tool_number("process", optarg, INT32_MAX);
+	for (int c; (c = tool_option(&tool, options)) != -1;) {
+		if (c == 's')
+			tool.pause = true;
+		else
+			pid = (int32_t)tool_number("process", optarg, INT32_MAX);
+	}
 	tool_operands(&tool, 1, 1);
 	tool_open_os(&tool);
 	tool_list(&tool);
+	if (!tool_pause(&tool))
+		return tool_end(&tool);
 
 	struct hvmi_module_iter *iter = NULL;
 	struct hvmi_module module = { .size = sizeof(module) };

@@ -11,7 +11,8 @@ static const char usage[] =
 	"      --pid PID       this process only\n"
 	"      --running       what each vCPU runs\n"
 	"      --arguments     with command lines\n"
-	"      --environment   with environments\n";
+	"      --environment   with environments\n"
+	TOOL_PAUSE_USAGE;
 
 #define STRINGS_MAX (8u * 1024 * 1024)	/* Linux allows 6 MiB, see MAX_ARG_STRINGS */
 #define DEPTH_SHOWN 40u
@@ -41,7 +42,8 @@ static char *read_strings(struct ps *ps, const struct hvmi_task *task, strings_f
 		len = 0;
 		rc = fn(ps->tool.os, task, buf, size, &len, &ps->tool.err);
 	}
-	ps->incomplete += rc != 0;
+	/* Since it was listed it may have ended. */
+	ps->incomplete += rc != 0 && rc != -ENOENT;
 	*len_ret = len;
 	if (rc && len == 0) {
 		free(buf);
@@ -249,8 +251,8 @@ int main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "arguments", no_argument, NULL, 'a' }, { "environment", no_argument, NULL, 'e' },
-		{ "pid", required_argument, NULL, 'p' }, { "running", no_argument, NULL, 'r' },
-		{ "threads", no_argument, NULL, 'l' },
+		{ "pause", no_argument, NULL, 's' }, { "pid", required_argument, NULL, 'p' },
+		{ "running", no_argument, NULL, 'r' }, { "threads", no_argument, NULL, 'l' },
 		{ "tree", no_argument, NULL, 't' }, { 0 },
 	};
 	struct ps ps = { 0 };
@@ -261,12 +263,15 @@ int main(int argc, char **argv)
 			pid = (int32_t)tool_number("process", optarg, INT32_MAX);
 		else
 			*(c == 'a' ? &ps.arguments : c == 'e' ? &ps.environment :
-			  c == 'l' ? &ps.threads : c == 'r' ? &ps.running : &ps.as_tree) = true;
+			  c == 'l' ? &ps.threads : c == 'r' ? &ps.running :
+			  c == 's' ? &ps.tool.pause : &ps.as_tree) = true;
 	}
 	tool_operands(&ps.tool, 1, 1);
 	tool_open_os(&ps.tool);
 	ps.windows = tool_windows(&ps.tool);
 	tool_list(&ps.tool);
+	if (!tool_pause(&ps.tool))
+		return tool_end(&ps.tool);
 	if (!ps.tool.json)
 		printf("%s%7s %7s %6s S %4s %10s NAME\n", ps.threads ? "   TGID " : "", "PID",
 		       "PPID", "UID", "THR", "START");

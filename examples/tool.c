@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tool.h"
 
+#include <signal.h>
 #include <stdarg.h>
 #include <unistd.h>
 
@@ -195,8 +196,69 @@ void tool_open_os(struct tool *tool)
 			 tool->err.text);
 }
 
+/* What --pause has stopped: however the program ends, it goes on. */
+static struct tool *stopped;
+static FILE *output;
+static char *kept;
+static size_t kept_len;
+static sigset_t signals_before;
+
+static void resume_stopped(void)
+{
+	if (stopped)
+		hvmi_vm_resume(stopped->vm, NULL);
+	stopped = NULL;
+}
+
+bool tool_pause(struct tool *tool)
+{
+	if (!tool->pause)
+		return true;
+	sigset_t ending;
+	sigemptyset(&ending);
+	sigaddset(&ending, SIGHUP);
+	sigaddset(&ending, SIGINT);
+	sigaddset(&ending, SIGQUIT);
+	sigaddset(&ending, SIGTERM);
+	FILE *keep = open_memstream(&kept, &kept_len);
+	if (!keep || atexit(resume_stopped))
+		tool_die(TOOL_INTERNAL, "out of memory");
+	sigprocmask(SIG_BLOCK, &ending, &signals_before);
+	int rc = hvmi_vm_pause(tool->vm, &tool->err);
+	if (rc) {
+		sigprocmask(SIG_SETMASK, &signals_before, NULL);
+		fclose(keep);
+		tool_failed(tool, rc);
+		return false;
+	}
+	stopped = tool;
+	/* The C library's stdout is a variable. */
+	output = stdout;
+	stdout = keep;
+	return true;
+}
+
+void tool_resume(struct tool *tool)
+{
+	if (!stopped)
+		return;
+	stopped = NULL;
+	int rc = hvmi_vm_resume(tool->vm, &tool->err);
+	FILE *keep = stdout;
+	stdout = output;
+	bool whole = fclose(keep) == 0;
+	sigprocmask(SIG_SETMASK, &signals_before, NULL);
+	if (!whole)
+		tool_die(TOOL_INTERNAL, "out of memory");
+	fwrite(kept, 1, kept_len, stdout);
+	free(kept);
+	if (rc)
+		tool_failed(tool, rc);
+}
+
 int tool_end(struct tool *tool)
 {
+	tool_resume(tool);
 	if (tool->in_list)
 		fputs(tool->had_item ? "\n]\n" : "[]\n", stdout);
 	if (tool->vm && hvmi_vm_lost(tool->vm))

@@ -28,6 +28,7 @@ struct tool {
 	char **operands;
 	int operand_count;
 	bool json, verbose, force_profile;
+	bool pause;			/* set by tools that have the option */
 	const char *profile, *symbol_path;	/* of the guest's kernel, or NULL */
 	bool in_list, had_item;		/* of a JSON array */
 	enum tool_exit status;
@@ -47,12 +48,22 @@ uint64_t tool_number(const char *what, const char *text, uint64_t max);
 /* Whether the guest is Windows: what only it has is not printed for others. */
 bool tool_windows(const struct tool *tool);
 
+/* The lines of --help about it. */
+#define TOOL_PAUSE_USAGE "      --pause         stop the machine meanwhile\n"
+
 /* Opening the first operand, and closing everything. */
 struct hvmi_open_options tool_open_options(const struct tool *tool);
 void tool_open(struct tool *tool);
 void tool_open_os(struct tool *tool);
 /* hvmi_os_attach() of what is open, with the options that were given. */
 int tool_attach(struct tool *tool);
+/*
+ * With --pause: stop the machine until tool_resume() or the program's end. What is printed meanwhile is
+ * kept, so that a slow reader does not hold it up, and signals that would end the program wait. false:
+ * it cannot be stopped, which was told.
+ */
+bool tool_pause(struct tool *tool);
+void tool_resume(struct tool *tool);
 /* Closes, sees that the output arrived, and returns the exit code. */
 int tool_end(struct tool *tool);
 

@@ -48,7 +48,7 @@ int main(int argc, char **argv)
 	struct hvmi_error err;
 
 	if (argc != 2 || hvmi_open(argv[1], NULL, &vm, &err) || hvmi_os_attach(vm, NULL, &os, &err) ||
-	    hvmi_os_kernel_space(os, &space, &err) || hvmi_module_iter_create(os, &iter, &err))
+	    hvmi_os_kernel_space(os, &space, &err) || hvmi_module_iter_create(os, 0, &iter, &err))
 		return fprintf(stderr, "%s\n", argc == 2 ? err.text : "usage: module_images TARGET"), 1;
 	while (hvmi_module_next(iter, &module, &err) == 1)
 		print_image(space, &module);

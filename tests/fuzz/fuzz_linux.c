@@ -77,6 +77,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		linux_os->members[LINUX_MM_TREE].hop_count = 0;
 	if (data[0] & 2)
 		linux_os->version = 7 << 8;
+	if (data[0] & 4) {
+		/* As of a running machine, which only happens not to change. */
+		vm->description.flags = 0;
+		atomic_store(&vm->still, 0);
+		linux_os->members[LINUX_TASK_LOCK].hop_count = 0;
+	}
 	linux_os->init_task = data[1] * 8u;
 	linux_os->modules = data[2] * 8u;
 	walk_tasks(os, 0);

@@ -38,6 +38,15 @@ class Recorder(check.Checker):
             raise AssertionError(f"{key} ended with {done.returncode}: {done.stderr.decode()}")
         return done.stdout if raw else done.stdout.decode()
 
+    def check_all(self):
+        super().check_all()
+        self.test("every thread, paused", lambda wrong: self.check_tasks(wrong, "--threads", "--pause"))
+        self.test("every module, paused", self.check_paused_modules)
+
+    def check_paused_modules(self, wrong):
+        if self.json("modules", "--pause") != self.json("modules"):
+            wrong.append("they are others than those of the running guest")
+
     def test(self, name, function):
         if not self.asking:
             super().test(name, function)

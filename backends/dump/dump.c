@@ -72,7 +72,7 @@ static int parse_options(const struct hvmi_target *target, const struct dump_par
 		ret->kind = sniff_kind(format);
 		if (ret->kind == DUMP_UNKNOWN)
 			return parse_error(parse, -EINVAL, "format=%s is not known; there are raw, "
-					   "elf, lime, avml and kdump", format);
+					   "elf, lime, avml, kdump and crash", format);
 	}
 	if (base && hvmi_parse_u64(base, &ret->base))
 		return parse_error(parse, -EINVAL, "base=%s is not a number such as 0x40000000 or "
@@ -160,6 +160,8 @@ static int read_image(struct dump_parse *parse, struct options *options, struct 
 		return elf_parse(parse, &dump->image);
 	case DUMP_LIME:
 		return lime_parse(parse, &dump->image);
+	case DUMP_CRASH:
+		return crash_parse(parse, &dump->image);
 	case DUMP_AVML:
 		return avml_open(parse, &dump->image, &dump->decoder, &dump->decoder_state);
 	case DUMP_KDUMP:
@@ -299,13 +301,22 @@ static int dump_next_data(void *machine, uint32_t index, uint64_t gpa, struct hv
 static int dump_note(void *machine, const char *name, void *buf, size_t size, size_t *len_ret)
 {
 	const struct dump_image *image = &((struct dump *)machine)->image;
-	if (strcmp(name, "VMCOREINFO") != 0 || !image->vmcoreinfo)
+	const void *note = NULL;
+	size_t len = 0;
+	if (strcmp(name, "VMCOREINFO") == 0) {
+		note = image->vmcoreinfo;
+		len = image->vmcoreinfo_len;
+	} else if (strcmp(name, "WINDOWS-DUMP") == 0) {
+		note = image->windows;
+		len = image->windows_len;
+	}
+	if (!note)
 		return -ENOENT;
 	if (len_ret)
-		*len_ret = image->vmcoreinfo_len;
-	if (size < image->vmcoreinfo_len)
+		*len_ret = len;
+	if (size < len)
 		return -EOVERFLOW;
-	memcpy(buf, image->vmcoreinfo, image->vmcoreinfo_len);
+	memcpy(buf, note, len);
 	return 0;
 }
 

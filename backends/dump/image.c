@@ -10,6 +10,7 @@ void image_deinit(struct dump_image *image)
 	layout_deinit(&image->layout);
 	free(image->vcpus);
 	free(image->vmcoreinfo);
+	free(image->windows);
 	*image = (struct dump_image){ 0 };
 }
 

@@ -120,6 +120,8 @@ struct dump_image {
 	uint32_t vcpu_count;
 	uint8_t *vmcoreinfo;	/* NULL: there is none */
 	size_t vmcoreinfo_len;
+	char *windows;		/* text, not ended by a NUL; NULL: there is none */
+	size_t windows_len;
 	struct dump_notes notes;
 };
 
@@ -155,6 +157,7 @@ enum dump_kind {
 	DUMP_AVML,
 	DUMP_KDUMP,
 	DUMP_KDUMP_FLAT,	/* in makedumpfile's form for pipes */
+	DUMP_CRASH,		/* Windows' */
 };
 
 /*
@@ -174,6 +177,7 @@ int raw_parse(const struct dump_parse *parse, uint64_t base, struct dump_hole *h
 	      size_t hole_count, struct dump_image *image);
 int elf_parse(const struct dump_parse *parse, struct dump_image *image);
 int lime_parse(const struct dump_parse *parse, struct dump_image *image);
+int crash_parse(const struct dump_parse *parse, struct dump_image *image);
 
 /* Reads the ELF notes in [offset, offset + len) of the file. */
 int notes_parse(const struct dump_parse *parse, uint64_t offset, uint64_t len,

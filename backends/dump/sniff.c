@@ -17,6 +17,8 @@ static const struct {
 	{ MAGIC("KDUMP   "), DUMP_KDUMP },
 	{ MAGIC("DISKDUMP"), DUMP_KDUMP },
 	{ MAGIC("makedumpfile\0\0\0\0"), DUMP_KDUMP_FLAT },
+	{ MAGIC("PAGEDU64"), DUMP_CRASH },
+	{ MAGIC("PAGEDUMP"), DUMP_CRASH },
 };
 
 #define UNPACK "unpack it first"
@@ -52,10 +54,6 @@ static const struct {
 	{ 64, MAGIC("\x7f\x10\xda\xbe"), -ENOTSUP, "a VDI disk image", NO_DISK },
 	{ 0, MAGIC("vhdxfile"), -ENOTSUP, "a VHDX disk image", NO_DISK },
 	{ 0, MAGIC("conectix"), -ENOTSUP, "a VHD disk image", NO_DISK },
-	{ 0, MAGIC("PAGEDU64"), -ENOTSUP, "a crash dump of 64-bit Windows",
-	  "convert it to a raw image" },
-	{ 0, MAGIC("PAGEDUMP"), -ENOTSUP, "a crash dump of 32-bit Windows",
-	  "convert it to a raw image" },
 	{ 0, MAGIC("MDMP"), -EBADMSG, "a minidump of one Windows process",
 	  "take an image of the whole machine's memory" },
 	{ 0, MAGIC("hibr"), -ENOTSUP, "a hibernation file of Windows",
@@ -140,6 +138,7 @@ enum dump_kind sniff_kind(const char *name)
 	} names[] = {
 		{ "raw", DUMP_RAW }, { "elf", DUMP_ELF }, { "lime", DUMP_LIME },
 		{ "avml", DUMP_AVML }, { "kdump", DUMP_KDUMP },
+		{ "crash", DUMP_CRASH },
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		if (strcmp(names[i].name, name) == 0)

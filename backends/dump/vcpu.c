@@ -217,3 +217,36 @@ void vcpu_from_xen(struct dump_vcpu *vcpu, const uint8_t *context, bool wide, bo
 		vcpu_set(vcpu, HVMI_X86_KERNEL_GS_BASE, kernel ? second : first);
 	}
 }
+
+/* CONTEXT: winnt.h of the Windows SDK. */
+static const struct place context64[] = {
+	{ HVMI_X86_CS_SELECTOR, 0x38, 2 }, { HVMI_X86_DS_SELECTOR, 0x3a, 2 },
+	{ HVMI_X86_ES_SELECTOR, 0x3c, 2 }, { HVMI_X86_FS_SELECTOR, 0x3e, 2 },
+	{ HVMI_X86_GS_SELECTOR, 0x40, 2 }, { HVMI_X86_SS_SELECTOR, 0x42, 2 },
+	{ HVMI_X86_RFLAGS, 0x44, 4 }, { HVMI_X86_DR0, 0x48, 8 }, { HVMI_X86_DR1, 0x50, 8 },
+	{ HVMI_X86_DR2, 0x58, 8 }, { HVMI_X86_DR3, 0x60, 8 }, { HVMI_X86_DR6, 0x68, 8 },
+	{ HVMI_X86_DR7, 0x70, 8 }, { HVMI_X86_RAX, 0x78, 8 }, { HVMI_X86_RCX, 0x80, 8 },
+	{ HVMI_X86_RDX, 0x88, 8 }, { HVMI_X86_RBX, 0x90, 8 }, { HVMI_X86_RSP, 0x98, 8 },
+	{ HVMI_X86_RBP, 0xa0, 8 }, { HVMI_X86_RSI, 0xa8, 8 }, { HVMI_X86_RDI, 0xb0, 8 },
+	{ HVMI_X86_R8, 0xb8, 8 }, { HVMI_X86_R9, 0xc0, 8 }, { HVMI_X86_R10, 0xc8, 8 },
+	{ HVMI_X86_R11, 0xd0, 8 }, { HVMI_X86_R12, 0xd8, 8 }, { HVMI_X86_R13, 0xe0, 8 },
+	{ HVMI_X86_R14, 0xe8, 8 }, { HVMI_X86_R15, 0xf0, 8 }, { HVMI_X86_RIP, 0xf8, 8 },
+};
+static const struct place context32[] = {
+	{ HVMI_X86_DR0, 0x4, 4 }, { HVMI_X86_DR1, 0x8, 4 }, { HVMI_X86_DR2, 0xc, 4 },
+	{ HVMI_X86_DR3, 0x10, 4 }, { HVMI_X86_DR6, 0x14, 4 }, { HVMI_X86_DR7, 0x18, 4 },
+	{ HVMI_X86_GS_SELECTOR, 0x8c, 2 }, { HVMI_X86_FS_SELECTOR, 0x90, 2 },
+	{ HVMI_X86_ES_SELECTOR, 0x94, 2 }, { HVMI_X86_DS_SELECTOR, 0x98, 2 },
+	{ HVMI_X86_RDI, 0x9c, 4 }, { HVMI_X86_RSI, 0xa0, 4 }, { HVMI_X86_RBX, 0xa4, 4 },
+	{ HVMI_X86_RDX, 0xa8, 4 }, { HVMI_X86_RCX, 0xac, 4 }, { HVMI_X86_RAX, 0xb0, 4 },
+	{ HVMI_X86_RBP, 0xb4, 4 }, { HVMI_X86_RIP, 0xb8, 4 }, { HVMI_X86_CS_SELECTOR, 0xbc, 2 },
+	{ HVMI_X86_RFLAGS, 0xc0, 4 }, { HVMI_X86_RSP, 0xc4, 4 }, { HVMI_X86_SS_SELECTOR, 0xc8, 2 },
+};
+
+void vcpu_from_context(struct dump_vcpu *vcpu, const uint8_t *context, bool wide)
+{
+	if (wide)
+		take(vcpu, context, context64, ARRAY_SIZE(context64));
+	else
+		take(vcpu, context, context32, ARRAY_SIZE(context32));
+}

@@ -24,4 +24,7 @@ void vcpu_from_vbox(struct dump_vcpu *vcpu, const uint8_t *desc, uint32_t versio
 #define XEN_CONTEXT32_BYTES 2800u
 void vcpu_from_xen(struct dump_vcpu *vcpu, const uint8_t *context, bool wide, bool hvm);
 
+/* CONTEXT of winnt.h, of x64 (at least 0x100 bytes) or of x86 (0xcc). */
+void vcpu_from_context(struct dump_vcpu *vcpu, const uint8_t *context, bool wide);
+
 #endif

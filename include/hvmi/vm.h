@@ -137,7 +137,9 @@ HVMI_API int hvmi_vm_lost(const struct hvmi_vm *vm);
 
 /**
  * A note that came with the machine, such as the guest's VMCOREINFO in a crash dump.
- * @param name  "VMCOREINFO"
+ * @param name  "VMCOREINFO"; "WINDOWS-DUMP": lines NAME=VALUE of what a crash dump's header says:
+ *              KdDebuggerDataBlock, PsLoadedModuleList, PsActiveProcessHead (guest-virtual),
+ *              DirectoryTableBase, MinorVersion (the build), BugCheckCode ...
  * @param len_ret  the note's whole length, also when @p size is too small (-EOVERFLOW)
  * @return -ENOENT: there is none
  */

@@ -258,7 +258,6 @@ START_TEST(foreign)
 		{ "QFI\xfb", 4, -ENOTSUP, "qcow2" },
 		{ "KDMV", 4, -ENOTSUP, "VMDK" },
 		{ "MDMP", 4, -EBADMSG, "minidump" },
-		{ "PAGEDU64", 8, -ENOTSUP, "64-bit Windows" },
 		{ "QEVM", 4, -ENOTSUP, "dump-guest-memory" },
 		{ "\xd2\xbe\xd2\xbe", 4, -ENOTSUP, "vmss2core" },
 		{ "\177VirtualBox SavedState", 22, -ENOTSUP, "dumpvmcore" },

@@ -26,6 +26,7 @@ def make_machines(folder):
     runs = snapshot.runs_of(pages)
     snapshot.sim(folder, runs, context)
     snapshot.elf(folder, runs, context)
+    snapshot.crash(folder, runs, context)
     return answers
 
 
@@ -141,6 +142,25 @@ class Supplied(unittest.TestCase):
         code, err = self.explain("--profile", path)
         self.assertEqual(code, 4)
         self.assertIn("line 1", err)
+
+
+class CrashDump(unittest.TestCase):
+    """The same memory as Windows itself would write it, with fewer registers."""
+
+    def test_recognition(self):
+        folder = pathlib.Path(FOLDER.name)
+        infos = []
+        for name in ("machine.elf", "machine.dmp"):
+            code, out, err = run("info", folder / name, "--json")
+            self.assertEqual(code, 0, err)
+            infos.append(json.loads(out))
+        for key in ("os", "release", "kernel", "kernel_gpa", "kernel_len", "ram"):
+            self.assertEqual(infos[0][key], infos[1][key], key)
+        self.assertEqual(infos[1]["format"], "Windows crash dump (bitmap, x64)")
+        lists = [json.loads(run("modules", folder / name, "--json")[1])
+                 for name in ("machine.elf", "machine.dmp")]
+        self.assertEqual(lists[0], lists[1])
+        self.assertGreater(len(lists[1]), 190)
 
 
 class Images(unittest.TestCase):

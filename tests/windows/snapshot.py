@@ -3,7 +3,7 @@
 """Turns the snapshot of a real Windows into what the backends open: snapshot.py ARCHIVE FOLDER.
 
 FOLDER gets machine.sim (all registers) and machine.elf (a core as QEMU writes it, which lacks the
-MSRs), run-*.raw (what machine.sim loads) and answers.json.
+MSRs), machine.dmp (a crash dump of Windows), run-*.raw (what machine.sim loads) and answers.json.
 """
 
 import json
@@ -53,6 +53,30 @@ def sim(folder, runs, context):
         lines += ["ram 0x%x 0x%x" % (gpa, len(data)), "load 0x%x %s" % (gpa, part)]
     lines += ["vcpu 0 %s 0x%x" % (names[name], context[name]) for name in names]
     (folder / "machine.sim").write_text("\n".join(lines) + "\n")
+
+
+def crash(folder, runs, context):
+    """A crash dump with a bitmap, as Windows writes since 8."""
+    header = bytearray(b"PAGE" * (0x2000 // 4))
+    header[4:8] = b"DU64"
+    struct.pack_into("<IIQ", header, 8, 15, 17763, context["cr3"])
+    struct.pack_into("<II", header, 0x30, 0x8664, 1)
+    struct.pack_into("<I", header, 0xF98, 5)
+    record = 0x348
+    header[record:record + 0x4D0] = bytes(0x4D0)
+    struct.pack_into("<I", header, record + 0x30, 0x10000F)
+    struct.pack_into("<I", header, record + 0x44, context["rflags"])
+    for i, name in enumerate("rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15 rip".split()):
+        struct.pack_into("<Q", header, record + 0x78 + 8 * i, context[name])
+    frames = [gpa // PAGE + i for gpa, data in runs for i in range(len(data) // PAGE)]
+    bits = max(frames) + 1
+    bitmap = bytearray((bits + 7) // 8)
+    for frame in frames:
+        bitmap[frame // 8] |= 1 << frame % 8
+    first = (0x2038 + len(bitmap) + PAGE - 1) // PAGE * PAGE
+    head = b"FDMPDUMP" + bytes(24) + struct.pack("<QQQ", first, len(frames), bits)
+    body = (bytes(header) + head + bytes(bitmap)).ljust(first, b"\0")
+    (folder / "machine.dmp").write_bytes(body + b"".join(bytes(data) for _, data in runs))
 
 
 def qemu_state(c):
@@ -106,6 +130,7 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     sim(folder, runs, context)
     elf(folder, runs, context)
+    crash(folder, runs, context)
     (folder / "answers.json").write_text(json.dumps(answers))
 
 

@@ -30,6 +30,7 @@ struct dump {
 struct options {
 	enum dump_kind kind;	/* DUMP_UNKNOWN: recognise it */
 	bool raw_only;		/* base= or hole= was given */
+	const char *memory;	/* memory=, or NULL */
 	uint64_t base;
 	struct dump_hole *holes;
 	size_t hole_count;
@@ -72,7 +73,7 @@ static int parse_options(const struct hvmi_target *target, const struct dump_par
 		ret->kind = sniff_kind(format);
 		if (ret->kind == DUMP_UNKNOWN)
 			return parse_error(parse, -EINVAL, "format=%s is not known; there are raw, "
-					   "elf, lime, avml, kdump and crash", format);
+					   "elf, lime, avml, kdump, crash and vmware", format);
 	}
 	if (base && hvmi_parse_u64(base, &ret->base))
 		return parse_error(parse, -EINVAL, "base=%s is not a number such as 0x40000000 or "
@@ -91,6 +92,7 @@ static int parse_options(const struct hvmi_target *target, const struct dump_par
 			return rc;
 	}
 	ret->raw_only = base || ret->hole_count;
+	ret->memory = hvmi_target_option(target, "memory");
 	return 0;
 }
 
@@ -135,6 +137,49 @@ static int open_kdump(struct dump_parse *parse, struct dump *dump, bool flattene
 	return kdump_open(parse, &dump->image, &dump->decoder, &dump->decoder_state);
 }
 
+/* NAME.vmem beside NAME.vmss or NAME.vmsn; NULL: no such name. */
+static char *name_beside(const char *path)
+{
+	const char *dot = strrchr(path, '.');
+	size_t len = dot && !strchr(dot, '/') ? (size_t)(dot - path) : strlen(path);
+	char *name = malloc(len + sizeof(".vmem"));
+	if (name)
+		sprintf(name, "%.*s.vmem", (int)len, path);
+	return name;
+}
+
+/* The state says where memory was, which lies in the same file or another one. */
+static int open_vmware(struct dump_parse *parse, const struct options *options, struct dump *dump)
+{
+	struct dump memory = { .fd = -1 };
+	struct dump_parse other = *parse;
+	struct hvmi_error ignored;
+	bool beside;
+	char *name = options->memory ? strdup(options->memory) : name_beside(parse->name);
+	if (!name)
+		return parse_error(parse, -ENOMEM, "out of memory");
+	other.name = name;
+	if (!options->memory)
+		other.err = &ignored;
+	int rc = open_file(name, &other, &memory);
+	if (rc == -ENOENT && !options->memory)
+		rc = 0;
+	else if (rc && !options->memory)
+		rc = parse_error(parse, rc, "%s", ignored.text);
+	if (!rc)
+		rc = vmware_parse(parse, memory.fd < 0 ? 0 : memory.size, &dump->image, &beside);
+	if (!rc && beside) {
+		close(dump->fd);
+		dump->fd = memory.fd;
+		dump->size = memory.size;
+		memory.fd = -1;
+	}
+	if (memory.fd >= 0)
+		close(memory.fd);
+	free(name);
+	return rc;
+}
+
 static int read_image(struct dump_parse *parse, struct options *options, struct dump *dump)
 {
 	enum dump_kind kind = options->kind, found;
@@ -155,7 +200,11 @@ static int read_image(struct dump_parse *parse, struct options *options, struct 
 		return parse_error(parse, -EINVAL, "base= and hole= are for raw images, but this "
 				   "file says itself where its memory lies (add format=raw if it "
 				   "is raw memory all the same)");
+	if (options->memory && kind != DUMP_VMWARE)
+		return parse_error(parse, -EINVAL, "memory= is for states of VMware");
 	switch (kind) {
+	case DUMP_VMWARE:
+		return open_vmware(parse, options, dump);
 	case DUMP_ELF:
 		return elf_parse(parse, &dump->image);
 	case DUMP_LIME:

@@ -158,6 +158,7 @@ enum dump_kind {
 	DUMP_KDUMP,
 	DUMP_KDUMP_FLAT,	/* in makedumpfile's form for pipes */
 	DUMP_CRASH,		/* Windows' */
+	DUMP_VMWARE,
 };
 
 /*
@@ -178,6 +179,12 @@ int raw_parse(const struct dump_parse *parse, uint64_t base, struct dump_hole *h
 int elf_parse(const struct dump_parse *parse, struct dump_image *image);
 int lime_parse(const struct dump_parse *parse, struct dump_image *image);
 int crash_parse(const struct dump_parse *parse, struct dump_image *image);
+/*
+ * `beside` is the length of the file that holds the memory, 0: there is none. *beside_ret: the layout's
+ * offsets are of that file, and not of the one that was parsed.
+ */
+int vmware_parse(const struct dump_parse *parse, uint64_t beside, struct dump_image *image,
+		 bool *beside_ret);
 
 /* Reads the ELF notes in [offset, offset + len) of the file. */
 int notes_parse(const struct dump_parse *parse, uint64_t offset, uint64_t len,

@@ -19,6 +19,10 @@ static const struct {
 	{ MAGIC("makedumpfile\0\0\0\0"), DUMP_KDUMP_FLAT },
 	{ MAGIC("PAGEDU64"), DUMP_CRASH },
 	{ MAGIC("PAGEDUMP"), DUMP_CRASH },
+	{ MAGIC("\xd0\xbe\xd2\xbe"), DUMP_VMWARE },
+	{ MAGIC("\xd1\xba\xd1\xba"), DUMP_VMWARE },
+	{ MAGIC("\xd2\xbe\xd2\xbe"), DUMP_VMWARE },
+	{ MAGIC("\xd3\xbe\xd3\xbe"), DUMP_VMWARE },
 };
 
 #define UNPACK "unpack it first"
@@ -60,14 +64,6 @@ static const struct {
 	  "convert it to a raw image" },
 	{ 0, MAGIC("HIBR"), -ENOTSUP, "a hibernation file of Windows",
 	  "convert it to a raw image" },
-	{ 0, MAGIC("\xd0\xbe\xd2\xbe"), -ENOTSUP, "a snapshot state of VMware",
-	  "convert it with vmss2core, or take the .vmem file beside it" },
-	{ 0, MAGIC("\xd1\xbe\xd2\xbe"), -ENOTSUP, "a snapshot state of VMware",
-	  "convert it with vmss2core, or take the .vmem file beside it" },
-	{ 0, MAGIC("\xd2\xbe\xd2\xbe"), -ENOTSUP, "a suspended state of VMware",
-	  "convert it with vmss2core, or take the .vmem file beside it" },
-	{ 0, MAGIC("\xd3\xbe\xd2\xbe"), -ENOTSUP, "a suspended state of VMware",
-	  "convert it with vmss2core, or take the .vmem file beside it" },
 	{ 0, MAGIC("\177VirtualBox SavedState"), -ENOTSUP, "a saved state of VirtualBox",
 	  "take a core of the running machine with VBoxManage debugvm dumpvmcore" },
 	{ 0, MAGIC("QEVM"), -ENOTSUP, "a migration stream of QEMU", RESTORE },
@@ -138,7 +134,7 @@ enum dump_kind sniff_kind(const char *name)
 	} names[] = {
 		{ "raw", DUMP_RAW }, { "elf", DUMP_ELF }, { "lime", DUMP_LIME },
 		{ "avml", DUMP_AVML }, { "kdump", DUMP_KDUMP },
-		{ "crash", DUMP_CRASH },
+		{ "crash", DUMP_CRASH }, { "vmware", DUMP_VMWARE },
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		if (strcmp(names[i].name, name) == 0)

@@ -18,5 +18,6 @@
 #include <hvmi/profile.h>
 #include <hvmi/os.h>
 #include <hvmi/pe.h>
+#include <hvmi/windows.h>
 
 #endif

@@ -140,6 +140,108 @@ static void list_modules(struct hvmi_module_iter *modules, struct tally *tally)
 	checked(rc, &err, tally);
 }
 
+static void list_keys(struct hvmi_os *os, const struct hvmi_key *key, uint32_t depth,
+		      struct tally *tally)
+{
+	struct hvmi_value_iter *values;
+	struct hvmi_key_iter *keys;
+	struct hvmi_value value = { .size = sizeof(value) };
+	struct hvmi_key sub = { .size = sizeof(sub) };
+	struct hvmi_error err = { 0 };
+	uint64_t sum = 0;
+	int rc = hvmi_value_iter_create(os, key, &values, &err);
+	if (rc == 0) {
+		while ((rc = hvmi_value_next(values, &value, &err)) == 1)
+			for (uint32_t i = 0; value.data && i < value.bytes; i++)
+				sum += value.data[i];
+		hvmi_value_iter_destroy(values);
+	}
+	checked(rc, &err, tally);
+	rc = depth ? hvmi_key_iter_create(os, key, &keys, &err) : -ENOENT;
+	if (rc == 0) {
+		uint32_t left = 100;
+		while (left-- && (rc = hvmi_key_next(keys, &sub, &err)) == 1)
+			list_keys(os, &sub, depth - 1, tally);
+		hvmi_key_iter_destroy(keys);
+	}
+	if (depth)
+		checked(rc, &err, tally);
+	tally->errors += sum == 1;
+}
+
+/* Handles of a process; what of the others only Windows has. */
+static void list_handles(struct hvmi_os *os, const struct hvmi_task *task, struct tally *tally)
+{
+	struct hvmi_handle_iter *iter;
+	struct hvmi_handle handle = { .size = sizeof(handle) };
+	struct hvmi_token token = { .size = sizeof(token) };
+	struct hvmi_error err = { 0 };
+	checked(hvmi_token_read(os, task, &token, &err), &err, tally);
+	int rc = hvmi_handle_iter_create(os, task, &iter, &err);
+	if (rc == 0) {
+		uint32_t count = 0;
+		while ((rc = hvmi_handle_next(iter, &handle, &err)) == 1)
+			if (++count > LIST_MAX || strlen(handle.name) >= 100000)
+				exit(1);
+		hvmi_handle_iter_destroy(iter);
+	}
+	checked(rc, &err, tally);
+}
+
+static void list_windows(struct hvmi_os *os, struct tally *tally)
+{
+	struct hvmi_driver_iter *drivers;
+	struct hvmi_device_iter *devices;
+	struct hvmi_callback_iter *callbacks;
+	struct hvmi_hive_iter *hives;
+	struct hvmi_driver driver = { .size = sizeof(driver) };
+	struct hvmi_device device = { .size = sizeof(device) };
+	struct hvmi_callback callback = { .size = sizeof(callback) };
+	struct hvmi_hive hive = { .size = sizeof(hive) };
+	struct hvmi_key key = { .size = sizeof(key) };
+	struct hvmi_service service = { .size = sizeof(service) };
+	struct hvmi_unloaded unloaded = { .size = sizeof(unloaded) };
+	struct hvmi_error err = { 0 };
+	int rc = hvmi_driver_iter_create(os, &drivers, &err);
+	if (rc == 0) {
+		while ((rc = hvmi_driver_next(drivers, &driver, &err)) == 1) {
+			struct hvmi_error inner = { 0 };
+			int created = hvmi_device_iter_create(os, &driver, &devices, &inner);
+			if (created == 0) {
+				while ((created = hvmi_device_next(devices, &device, &inner)) == 1)
+					;
+				hvmi_device_iter_destroy(devices);
+			}
+			checked(created, &inner, tally);
+		}
+		hvmi_driver_iter_destroy(drivers);
+	}
+	checked(rc, &err, tally);
+	rc = hvmi_callback_iter_create(os, &callbacks, &err);
+	if (rc == 0) {
+		while ((rc = hvmi_callback_next(callbacks, &callback, &err)) == 1)
+			;
+		hvmi_callback_iter_destroy(callbacks);
+	}
+	checked(rc, &err, tally);
+	rc = hvmi_hive_iter_create(os, &hives, &err);
+	if (rc == 0) {
+		while ((rc = hvmi_hive_next(hives, &hive, &err)) == 1) {
+			struct hvmi_error inner = { 0 };
+			int found = hvmi_key_find(os, &hive, "", &key, &inner);
+			checked(found, &inner, tally);
+			if (found == 0)
+				list_keys(os, &key, 3, tally);
+		}
+		hvmi_hive_iter_destroy(hives);
+	}
+	checked(rc, &err, tally);
+	for (uint32_t i = 0; hvmi_unloaded_read(os, i, &unloaded, NULL) == 0; i++)
+		;
+	for (uint32_t i = 0; hvmi_service_read(os, 0, i, &service, NULL) == 0; i++)
+		;
+}
+
 static void list_processes(struct hvmi_os *os, struct tally *tally)
 {
 	static char path[65536];
@@ -153,6 +255,7 @@ static void list_processes(struct hvmi_os *os, struct tally *tally)
 			struct hvmi_error inner = { 0 };
 			checked(hvmi_task_path(os, &task, path, sizeof(path), &inner), &inner,
 				tally);
+			list_handles(os, &task, tally);
 			int created = hvmi_module_iter_create_task(os, &task, 0, &modules, &inner);
 			checked(created, &inner, tally);
 			if (created == 0)
@@ -186,6 +289,10 @@ static void list_all(struct hvmi_os *os, struct tally *tally)
 	}
 	checked(rc, &err, tally);
 	list_processes(os, tally);
+	struct hvmi_os_info info = { .size = sizeof(info) };
+	hvmi_os_get_info(os, &info);
+	if (info.kind == HVMI_OS_WINDOWS)
+		list_windows(os, tally);
 	struct hvmi_module_iter *modules;
 	rc = hvmi_module_iter_create(os, 0, &modules, &err);
 	checked(rc, &err, tally);

@@ -18,8 +18,10 @@ TOOLS, MAN = (pathlib.Path(argument).resolve() for argument in sys.argv[1:3])
 # What stands behind the target.
 OPERANDS = {
     "info": [], "list": [], "maps": ["1"], "modules": [], "ps": [], "read": ["0", "16"],
+    "callbacks": [], "drivers": [], "handles": ["1"], "registry": ["SYSTEM", "Select"],
     "struct": ["task_struct"], "symbol": ["init_task"], "translate": ["init_task"],
 }
+OPTIONAL = {"registry"}     # tools whose operands may be left out
 OK, PARTIAL, USAGE, TARGET, OS, INTERNAL = range(6)
 
 
@@ -86,7 +88,7 @@ class Usage(Case):
         for name, operands in OPERANDS.items():
             self.fails(USAGE, name)
             self.fails(USAGE, name, "/nonexistent", *operands, "x", "x")
-            for count in range(len(operands)):
+            for count in range(0 if name in OPTIONAL else len(operands)):
                 self.fails(USAGE, name, "/nonexistent", *operands[:count])
 
     def test_options(self):

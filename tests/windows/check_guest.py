@@ -14,7 +14,9 @@ import tempfile
 import unittest
 
 import guest as guests
+import objects
 import processes
+import registry
 
 TOOLS, NAME = pathlib.Path(sys.argv[1]), sys.argv[2]
 KPTI, KNOWN, UNKNOWN = ("--" + option in sys.argv for option in ("kpti", "known", "unknown"))
@@ -34,6 +36,14 @@ def populate(guest):
                      0x20000 + 0x1000 * i)
     system = processes.create(guest, "System", 4, 0, kernel=True, threads=5)
     guest.ptr(guest.symbol("PsInitialSystemProcess"), system["body"])
+    hives = None
+    if guest.build >= 17134:
+        hives = processes.create(guest, "Registry", 0x58, 4, created=10, kernel=True)
+    registry.build(guest, hives)
+    objects.drivers(guest)
+    objects.unloaded(guest)
+    objects.callbacks(guest)
+    objects.services(guest)
     processes.create(guest, "smss.exe", 0x1a0, 4, created=11, path=processes.VOLUME + system32 +
                      "smss.exe", command="\\SystemRoot\\System32\\smss.exe", protection=0x61)
     processes.create(guest, "gone.exe", 0x200, 0x1a0, created=12, exited=99, status=0xc0000005,
@@ -57,7 +67,7 @@ def populate(guest):
         {"start": high, "end": high + 0x190000, "protection": 7, "private": False, "image": True,
          "file": "\\WINDOWS\\System32\\ntdll.dll"},
     ]
-    processes.create(
+    explorer = processes.create(
         guest, "explorer.exe", 0x5dc, 0x1a0, created=60, session=1, integrity=0x2000,
         sid=(5, 21, 1111111111, 2222222222, 3333333333, 1001), threads=4, vads=regions,
         path=processes.VOLUME + "\\WINDOWS\\explorer.exe",
@@ -74,7 +84,8 @@ def populate(guest):
                          modules=[("wow.exe", "C:\\wow.exe", 0x400000, 0x1000),
                                   ("wow64.dll", "C:\\Windows\\System32\\wow64.dll",
                                    0x7ff600000000, 0x50000)])
-    processes.create(guest, "last.exe", 0x800, 0x5dc, created=80, session=1, command="")
+    last = processes.create(guest, "last.exe", 0x800, 0x5dc, created=80, session=1, command="")
+    objects.handles(guest, explorer, last)
 
 
 class Case(unittest.TestCase):
@@ -153,7 +164,7 @@ class Guest(Case):
     def test_arguments(self):
         for told in self.each("ps", "--arguments", "--environment", code=1):
             for one, truth in zip(told, self.truth):
-                if truth["comm"] in ("gone.exe", "System"):
+                if truth["comm"] in ("gone.exe", "System", "Registry"):
                     self.assertEqual(one["arguments"], [], one)
                     continue
                 arguments = truth["arguments"]
@@ -167,9 +178,9 @@ class Guest(Case):
 
     def test_process_modules(self):
         for truth in self.truth:
-            if truth["comm"] in ("gone.exe", "paged.exe", "System"):
+            if truth["comm"] in ("gone.exe", "paged.exe", "System", "Registry"):
                 self.run_tool("modules", self.sim, "--pid", truth["pid"],
-                              code=0 if truth["comm"] == "System" else 1)
+                              code=0 if truth["kernel_thread"] else 1)
                 continue
             for told in self.each("modules", "--pid", truth["pid"]):
                 self.compare(told, truth["modules"], "name", "path", "base", "size", "entry",
@@ -180,6 +191,54 @@ class Guest(Case):
             for told in self.each("maps", truth["pid"]):
                 self.compare(told, truth["regions"], "start", "end", "prot", "protection",
                              "private", "image", "shared", "guard", "object", "path")
+
+    def test_hostile(self):
+        """Whatever is rewritten in its memory, the library ends soon and with a sentence."""
+        program = TOOLS.parent / "tests" / "guests" / "hostile"
+        done = subprocess.run([program, self.raw, "40", "6", "1"], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=300, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout)
+
+    def test_handles(self):
+        for truth in self.truth:
+            for told in self.each("handles", truth["pid"]):
+                self.compare(told, truth.get("handles", []), "handle", "object", "access", "type",
+                             "name")
+
+    def test_drivers(self):
+        truth = sorted(self.guest.truth["drivers"], key=lambda driver: driver["object"])
+        for told in self.each("drivers", "--devices"):
+            self.compare(sorted(told, key=lambda driver: driver["object"]), truth, "name",
+                         "service", "start", "size", "module", "object", "unload", "dispatch",
+                         "devices")
+
+    @unittest.skipUnless(KNOWN, "these need symbols that are not exported")
+    def test_symbols(self):
+        truth = self.guest.truth
+        for told in self.each("callbacks"):
+            self.compare(told, truth["callbacks"], "kind", "function", "context", "object",
+                         "detail", "module")
+        for told in self.each("drivers", "--unloaded"):
+            self.compare(told, truth["unloaded"], "name", "start", "end", "time_ns")
+        for told in self.each("callbacks", "--services", code=1):
+            self.compare(told, truth["services"], "number", "function", "arguments")
+
+    @unittest.skipUnless(KNOWN, "hives need a symbol that is not exported")
+    def test_registry(self):
+        truth = self.guest.truth["hive"]
+        for told in self.each("registry"):
+            self.compare(told[:1], [truth], "path", "mount", "object")
+            self.assertEqual(len(told), 2)
+        for root, in self.each("registry", "system"):
+            self.assertEqual([key["name"] for key in root["keys"]], truth["root"])
+            self.assertEqual([key["written_ns"] for key in root["keys"]],
+                             [truth["written_ns"]] * 4)
+        for key, in self.each("registry", "SYSTEM", "SELECT"):
+            self.assertEqual(key["values"], truth["values"])
+        for key, in self.each("registry", truth["object"], "\\many\\"):
+            self.assertEqual([sub["name"] for sub in key["keys"]], truth["many"])
+        self.run_tool("registry", self.sim, "SYSTEM", "None", code=1)
+        self.run_tool("registry", self.sim, "SAM", code=1)
 
 
 @unittest.skipUnless(UNKNOWN, "of an unknown build")

@@ -70,7 +70,8 @@ class Guest:
         self.memory = Memory(RAM, seed)
         self.tables = Tables(self.memory, self.mode)
         self.processes, self.threads, self.modules = [], [], []
-        self.next_pool = 0xffffab8000000000 if self.wide else 0x85000000
+        self.next_pool = 0x85000000 if not self.wide else \
+            0xffffab8000000000 if self.build >= 9600 else 0xfffffa8001000000
         self.pool_end = self.next_pool
         self.truth = {"release": "%d.%d.%d" % (self.major, self.minor, self.build),
                       "kpti": kpti}

@@ -18,4 +18,25 @@ int windows_object_name(const struct hvmi_os *os, struct hvmi_space *space, uint
 int windows_object_path(const struct hvmi_os *os, struct hvmi_space *space, uint64_t object,
 			char *buf, size_t size);
 
+/* The name of an object's type. -ENOENT: unknown; -EFAULT. */
+int windows_object_type(const struct hvmi_os *os, struct hvmi_space *space, uint64_t object,
+			char name[32]);
+
+/* A walk through a directory, bucket after bucket. */
+struct directory_walk {
+	uint64_t directory, entry;
+	uint32_t bucket, buckets;
+	uint32_t left;		/* entries that are still believed, over all buckets */
+	uint64_t hare;		/* an entry seen before: meeting it again is a circle */
+	uint32_t power, steps;
+	int damage;
+};
+void directory_begin(const struct hvmi_os *os, struct directory_walk *walk, uint64_t directory);
+/* The next object: 1, 0 at the end. A damaged bucket is left, and walk->damage says so. */
+int directory_next(const struct hvmi_os *os, struct hvmi_space *space, struct directory_walk *walk,
+		   uint64_t *object_ret);
+/* An object below a directory by its name, without case. -ENOENT. */
+int directory_find(const struct hvmi_os *os, struct hvmi_space *space, uint64_t directory,
+		   const char *name, size_t len, uint64_t *object_ret);
+
 #endif

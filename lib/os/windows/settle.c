@@ -216,7 +216,7 @@ static void check_members(struct settle *s)
 	uint64_t value, pid;
 	for (size_t i = 0; i < ARRAY_SIZE(kernel_pointers); i++)
 		if (windows_read_pointer(os, s->space, kernel_pointers[i], s->system, &value) == 0 &&
-		    !windows_is_kernel(os, value))
+		    value && !windows_is_kernel(os, value))
 			s->data->members[kernel_pointers[i]].hop_count = 0;
 	/* System has no PEB, and no parent but Idle. */
 	if (windows_read_pointer(os, s->space, WINDOWS_PROCESS_PEB, s->system, &value) == 0 && value)
@@ -382,4 +382,5 @@ void windows_settle(struct hvmi_os *os, struct hvmi_space *space)
 	settle_system(&s);
 	settle_processes(&s);
 	settle_modules(&s);
+	windows_settle_objects(os, space);
 }

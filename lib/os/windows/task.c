@@ -368,8 +368,8 @@ int windows_task_next(void *state, struct hvmi_task *ret, struct hvmi_error *err
 }
 
 /* The process that a thread is of. */
-static int thread_process(const struct hvmi_os *os, struct hvmi_space *space, uint64_t thread,
-			  uint64_t *ret)
+int windows_thread_process(const struct hvmi_os *os, struct hvmi_space *space, uint64_t thread,
+			   uint64_t *ret)
 {
 	if (windows_has(os, WINDOWS_THREAD_PROCESS))
 		return windows_read_pointer(os, space, WINDOWS_THREAD_PROCESS, thread, ret);
@@ -387,7 +387,7 @@ uint64_t windows_task_process(const struct hvmi_os *os, struct hvmi_space *space
 		return task->object;
 	if (task->valid & HVMI_TASK_HAS_PROCESS)
 		return task->process;
-	return thread_process(os, space, task->object, &process) ? 0 : process;
+	return windows_thread_process(os, space, task->object, &process) ? 0 : process;
 }
 
 int windows_task_check(const struct hvmi_os *os, struct hvmi_space *space,
@@ -433,7 +433,7 @@ int windows_current(const struct hvmi_os *os, struct hvmi_space *space, uint32_t
 	if (!rc)
 		rc = windows_read_pointer(os, space, WINDOWS_PRCB_THREAD, prcb, thread_ret);
 	if (!rc)
-		rc = thread_process(os, space, *thread_ret, process_ret);
+		rc = windows_thread_process(os, space, *thread_ret, process_ret);
 	return rc ? hvmi_error_set(err, rc, kpcr, "the KPCR of vCPU %u leads to what is not in memory",
 				   vcpu) : 0;
 }

@@ -55,6 +55,25 @@ size_t windows_utf8(const uint8_t *utf16, size_t bytes, char *buf, size_t size)
 	return len;
 }
 
+size_t windows_latin1(const uint8_t *text, size_t bytes, char *buf, size_t size)
+{
+	size_t len = 0, end = 0;
+	bool fits = size > 0;
+	for (size_t i = 0; i < bytes; i++) {
+		char out[4];
+		size_t n = encode(text[i], out);
+		fits = fits && len + n < size;
+		if (fits) {
+			memcpy(buf + len, out, n);
+			end = len + n;
+		}
+		len += n;
+	}
+	if (size)
+		buf[end] = '\0';
+	return len;
+}
+
 int windows_string(struct hvmi_space *space, uint64_t gva, uint32_t pointer_bytes, char *buf,
 		   size_t size, size_t *len_ret)
 {

@@ -16,6 +16,13 @@ enum windows_member {
 	WINDOWS_MEMBER_COUNT
 };
 
+/* A type of objects, by its index. */
+struct windows_type {
+	uint64_t object;	/* _OBJECT_TYPE, 0: no such index */
+	char name[32];
+};
+#define WINDOWS_TYPES_MAX 256u
+
 struct windows_os {
 	struct windows_found found;
 	struct windows_shared shared;
@@ -27,7 +34,9 @@ struct windows_os {
 	uint64_t processes;		/* PsActiveProcessHead, 0: unknown */
 	uint64_t anchor;		/* an _EPROCESS that is listed, where the head is unknown; or 0 */
 	uint64_t modules;		/* PsLoadedModuleList, 0: unknown */
-	uint32_t name_bytes;		/* of _EPROCESS.ImageFileName */
+	uint64_t root_directory;	/* _OBJECT_DIRECTORY of "\\", 0: unknown */
+	uint8_t type_cookie;		/* since 10: indexes in headers are scrambled with it */
+	struct windows_type types[WINDOWS_TYPES_MAX];
 	struct hvmi_member members[WINDOWS_MEMBER_COUNT];	/* hop_count 0: unknown */
 };
 
@@ -77,6 +86,8 @@ int windows_require(const struct hvmi_os *os, const char *what, const enum windo
 /* UTF-16 to UTF-8: at most size - 1 bytes and a NUL, whole characters. What is malformed becomes
  * U+FFFD, NULs stay. Returns the length that the whole has. */
 size_t windows_utf8(const uint8_t *utf16, size_t bytes, char *buf, size_t size);
+/* The same of characters of one byte, which is how the registry compresses names. */
+size_t windows_latin1(const uint8_t *text, size_t bytes, char *buf, size_t size);
 /*
  * A UNICODE_STRING of the guest as UTF-8; `pointer_bytes` is that of its owner (4 in a WOW64
  * process). What does not fit is cut. -EFAULT: not in memory; -EBADMSG: its lengths make no sense.
@@ -100,6 +111,10 @@ struct windows_user_layout {
 };
 const struct windows_user_layout *windows_user_layout(bool wide);
 
+/* The _EPROCESS of an _ETHREAD. -ENOENT: unknown where it says so; -EFAULT. */
+int windows_thread_process(const struct hvmi_os *os, struct hvmi_space *space, uint64_t thread,
+			   uint64_t *ret);
+
 /* The _EPROCESS of a task, or 0. */
 uint64_t windows_task_process(const struct hvmi_os *os, struct hvmi_space *space,
 			      const struct hvmi_task *task);
@@ -121,6 +136,12 @@ int windows_file_path(const struct hvmi_os *os, struct hvmi_space *space, uint64
  */
 int windows_mapped_path(struct hvmi_os *os, struct hvmi_space *space, uint64_t process,
 			uint64_t gva, char *buf, size_t size);
+
+/* Find the types of objects and the root directory. */
+void windows_settle_objects(struct hvmi_os *os, struct hvmi_space *space);
+
+/* -ENOTSUP with a sentence if the guest is no Windows, else 0. */
+int windows_only(const struct hvmi_os *os, struct hvmi_error *err);
 
 /* Find System, the list heads, and check what the profile says by them. */
 void windows_settle(struct hvmi_os *os, struct hvmi_space *space);

@@ -20,7 +20,7 @@ static void load_modules(struct tool *tool)
 {
 	struct hvmi_module_iter *iter;
 	struct hvmi_module module = { .size = sizeof(module) };
-	if (hvmi_module_iter_create(tool->os, &iter, NULL))
+	if (hvmi_module_iter_create(tool->os, 0, &iter, NULL))
 		return;
 	places = calloc(MODULES_MAX, sizeof(*places));
 	if (!places)

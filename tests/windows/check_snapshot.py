@@ -21,16 +21,17 @@ def run(name, target, *arguments):
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
-def make_machines(folder):
-    pages, context, answers = snapshot.read(ARCHIVE)
+def setUpModule():
+    """Every class works on the same two machines."""
+    global ANSWERS
+    folder = pathlib.Path(FOLDER.name)
+    pages, context, ANSWERS = snapshot.read(ARCHIVE)
     runs = snapshot.runs_of(pages)
     snapshot.sim(folder, runs, context)
     snapshot.elf(folder, runs, context)
     snapshot.crash(folder, runs, context)
-    return answers
 
 
-ANSWERS = make_machines(pathlib.Path(FOLDER.name))
 
 
 class Snapshot(unittest.TestCase):

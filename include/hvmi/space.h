@@ -43,6 +43,11 @@ enum hvmi_paging {
  * less memory, and is as true.
  */
 #define HVMI_SPACE_UNCACHED 4u
+/**
+ * hvmi_space_config.flags: entries that are not present are those of Windows: pages in transition
+ * and behind prototype PTEs, which are in memory, are translated too. Spaces of a Windows guest have it.
+ */
+#define HVMI_SPACE_WINDOWS 8u
 
 /** What makes an address space. Zero it, set size, then the rest. */
 struct hvmi_space_config {
@@ -83,14 +88,18 @@ enum hvmi_fault {
 	HVMI_FAULT_NON_CANONICAL = 1,	/**< the address is not one of this paging mode */
 	HVMI_FAULT_NOT_PRESENT = 2,	/**< entries[entry_count - 1] is not present */
 	HVMI_FAULT_RESERVED = 3,	/**< entries[entry_count - 1] has a reserved bit set */
-	HVMI_FAULT_NO_MEMORY = 4	/**< the last entry is where no RAM is; its value is 0 */
+	HVMI_FAULT_NO_MEMORY = 4,	/**< the last entry is where no RAM is; its value is 0 */
+	/* With HVMI_SPACE_WINDOWS: what is not present is ... */
+	HVMI_FAULT_PAGE_FILE = 5,	/**< ... in a page file */
+	HVMI_FAULT_FILE = 6,		/**< ... a part of a file that is not in memory */
+	HVMI_FAULT_ZERO = 7		/**< ... without memory yet: a program would read zeros */
 };
 
 /** One paging-structure entry that a translation used. */
 struct hvmi_walk_entry {
 	uint64_t gpa;
 	uint64_t value;
-	uint32_t level;		/**< 5: PML5E, 4: PML4E, 3: PDPTE, 2: PDE, 1: PTE */
+	uint32_t level;		/**< 5: PML5E, 4: PML4E, 3: PDPTE, 2: PDE, 1: PTE, 0: prototype PTE */
 	uint32_t reserved;
 };
 

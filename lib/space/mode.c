@@ -119,7 +119,8 @@ int space_set_mode(struct hvmi_space *space, struct hvmi_error *err)
 	if (config->paging >= ARRAY_SIZE(modes))
 		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS,
 				      "%u is no paging mode: see enum hvmi_paging", config->paging);
-	if (config->flags & ~(HVMI_SPACE_PSE | HVMI_SPACE_NX | HVMI_SPACE_UNCACHED) || config->reserved)
+	if (config->flags & ~(HVMI_SPACE_PSE | HVMI_SPACE_NX | HVMI_SPACE_UNCACHED |
+			      HVMI_SPACE_WINDOWS) || config->reserved)
 		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS,
 				      "struct hvmi_space_config holds flags that this version does "
 				      "not know");

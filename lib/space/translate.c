@@ -8,6 +8,15 @@ struct translation {
 	uint64_t rights;	/* as rights_combine() makes them */
 };
 
+/*
+ * What an entry that is not present means to Windows: the frame of a table or page that is in memory
+ * all the same, or -EFAULT and why not.
+ */
+static int software_entry(struct hvmi_space *space, uint32_t index, uint64_t entry,
+			  struct walk_record *record, uint64_t *frame_ret, uint32_t *fault_ret);
+/* Its protection in the form of an entry. */
+static uint64_t software_rights(uint64_t entry);
+
 /* The walk, 4.3 to 4.5. The size of entries as a constant makes it a third faster. */
 static inline __attribute__((always_inline)) int
 walk_entries(struct hvmi_space *space, uint32_t entry_shift, uint64_t gva, struct translation *ret,
@@ -34,6 +43,7 @@ walk_entries(struct hvmi_space *space, uint32_t entry_shift, uint64_t gva, struc
 			return rc;
 		}
 		enum entry_kind kind = entry_kind(level, entry);
+		uint64_t above = ret->rights;
 		ret->rights = rights_combine(ret->rights, level, entry);
 		if (kind == ENTRY_KIND_TABLE) {
 			table = entry & space->table_mask;
@@ -47,6 +57,22 @@ walk_entries(struct hvmi_space *space, uint32_t entry_shift, uint64_t gva, struc
 		}
 		ret->fault = kind == ENTRY_KIND_ABSENT ? HVMI_FAULT_NOT_PRESENT :
 							 HVMI_FAULT_RESERVED;
+		if (kind == ENTRY_KIND_ABSENT && entry && space->config.flags & HVMI_SPACE_WINDOWS) {
+			uint64_t frame;
+			rc = software_entry(space, i, entry, record, &frame, &ret->fault);
+			if (rc)
+				return rc;
+			ret->fault = HVMI_FAULT_NONE;
+			table = frame;
+			if (level->shift > 12) {
+				ret->rights = above;
+				continue;
+			}
+			ret->rights = rights_combine(above, level, software_rights(entry));
+			ret->shift = level->shift;
+			ret->gpa = frame | (linear & (FRAME_SIZE - 1));
+			return 0;
+		}
 		/* Zeros may be all that is left of a file that was cut short. */
 		return entry ? -EFAULT : space_entry_lost(space, at);
 	}
@@ -61,6 +87,88 @@ static int walk(struct hvmi_space *space, uint64_t gva, struct translation *ret,
 {
 	return space->entry_shift == 3 ? walk_entries(space, 3, gva, ret, record) :
 					 walk_entries(space, 2, gva, ret, record);
+}
+
+/*
+ * MMPTE_SOFTWARE, MMPTE_TRANSITION, MMPTE_PROTOTYPE, MMPTE_SUBSECTION: bits 5 to 9 protection, 10
+ * prototype, 11 transition.
+ */
+#define SOFTWARE_PROTOTYPE (1ull << 10)
+#define SOFTWARE_TRANSITION (1ull << 11)
+#define SOFTWARE_FRAME 0x0000fffffffff000ull
+#define SOFTWARE_FRAME_32 0xfffff000ull
+
+static uint64_t software_rights(uint64_t entry)
+{
+	uint64_t access = entry >> 5 & 7;	/* MM_PROTECTION_MASK */
+	return ENTRY_PRESENT | ENTRY_USER | (access >= 4 ? ENTRY_WRITE : 0) |
+	       (access & 2 ? 0 : ENTRY_NX);
+}
+
+/*
+ * Since the mitigation of L1TF, bits above physical memory are inverted in what is not present: a
+ * frame that is no RAM may be one without them.
+ */
+static bool software_frame(const struct hvmi_space *space, uint64_t entry, uint64_t *ret)
+{
+	const struct hvmi_vm *vm = space->vm;
+	uint64_t frame = entry & (space->entry_shift == 2 ? SOFTWARE_FRAME_32 : SOFTWARE_FRAME);
+	if (!vm->range_count)
+		return false;
+	if (!vm_range_of(vm, frame)) {
+		const struct vm_range *last = &vm->ranges[vm->range_count - 1];
+		uint64_t max = last->gpa + last->len - 1;
+		frame &= UINT64_MAX >> __builtin_clzll(max | 1);
+		if (!vm_range_of(vm, frame))
+			return false;
+	}
+	*ret = frame;
+	return true;
+}
+
+/* Where a prototype PTE is, if this mode's entries tell. */
+static bool prototype_address(const struct hvmi_space *space, uint64_t entry, uint64_t *ret)
+{
+	if (space->entry_shift == 2)
+		return false;
+	*ret = space->sign_extended ? (uint64_t)((int64_t)entry >> 16) : entry >> 32;
+	/* All ones: what it is only the VAD tells. */
+	return *ret >> 4 != (space->sign_extended ? UINT64_MAX >> 4 : UINT32_MAX >> 4) &&
+	       *ret % 8 == 0 && *ret;
+}
+
+static __attribute__((noinline, cold)) int
+software_entry(struct hvmi_space *space, uint32_t index, uint64_t entry, struct walk_record *record,
+	       uint64_t *frame_ret, uint32_t *fault_ret)
+{
+	uint64_t gva;
+	if (entry & SOFTWARE_PROTOTYPE) {
+		*fault_ret = HVMI_FAULT_FILE;
+		/* Without room for the proof, what changes in a running guest would not be seen. */
+		if (space->levels[index].shift > 12 || record->count == SPACE_LEVELS_MAX ||
+		    !prototype_address(space, entry, &gva))
+			return -EFAULT;
+		/* Prototypes are in memory of the kernel that is mapped as usual. */
+		struct hvmi_space plain = *space;
+		struct walk_record unused;
+		struct translation t;
+		plain.config.flags &= ~HVMI_SPACE_WINDOWS;
+		if (walk(&plain, gva, &t, &unused) ||
+		    space_entry_read(&plain, space->entry_shift, t.gpa, &entry))
+			return -EFAULT;
+		record->gpas[record->count] = t.gpa;
+		record->values[record->count++] = entry;
+		if (entry & ENTRY_PRESENT)
+			return software_frame(space, entry, frame_ret) ? 0 : -EFAULT;
+		if (entry & SOFTWARE_PROTOTYPE)
+			return -EFAULT;
+	}
+	if (entry & SOFTWARE_TRANSITION && software_frame(space, entry, frame_ret))
+		return 0;
+	*fault_ret = entry & SOFTWARE_TRANSITION ? HVMI_FAULT_NOT_PRESENT :
+		     (space->entry_shift == 2 ? entry >> 12 : entry >> 32) ? HVMI_FAULT_PAGE_FILE :
+									     HVMI_FAULT_ZERO;
+	return -EFAULT;
 }
 
 int space_begin(struct hvmi_space *space, uint64_t gva, struct space_use *use)
@@ -137,7 +245,7 @@ HVMI_API int hvmi_space_translate(struct hvmi_space *space, uint64_t gva, uint64
 
 static int walk_error(const struct hvmi_walk *walk, int rc, struct hvmi_error *err)
 {
-	static const char *const names[] = { "", "PTE", "PDE", "PDPTE", "PML4E", "PML5E" };
+	static const char *const names[] = { "prototype PTE", "PTE", "PDE", "PDPTE", "PML4E", "PML5E" };
 	unsigned long long gva = walk->gva;
 	if (walk->fault == HVMI_FAULT_NON_CANONICAL)
 		return hvmi_error_set(err, rc, gva, "0x%llx is no address of this paging mode",
@@ -148,8 +256,14 @@ static int walk_error(const struct hvmi_walk *walk, int rc, struct hvmi_error *e
 				      "0x%llx is not mapped: its %s is at guest-physical 0x%llx, "
 				      "where memory cannot be read (%s)", gva, names[e->level],
 				      (unsigned long long)e->gpa, hvmi_error_name(rc));
-	const char *reason = walk->fault == HVMI_FAULT_NOT_PRESENT ? "is not present" :
-								    "has a reserved bit set";
+	static const char *const reasons[] = {
+		[HVMI_FAULT_NOT_PRESENT] = "is not present",
+		[HVMI_FAULT_RESERVED] = "has a reserved bit set",
+		[HVMI_FAULT_PAGE_FILE] = "says that it is in the page file",
+		[HVMI_FAULT_FILE] = "says that it is a part of a file that is not in memory",
+		[HVMI_FAULT_ZERO] = "says that it has no memory yet: it reads as zeros",
+	};
+	const char *reason = reasons[walk->fault];
 	return hvmi_error_set(err, rc, gva,
 			      "0x%llx is not mapped: its %s at guest-physical 0x%llx, 0x%llx, %s",
 			      gva, names[e->level], (unsigned long long)e->gpa,

@@ -46,7 +46,7 @@ START_TEST(config_is_judged)
 		ck_assert_int_eq(create(0x1000, paging, 0, 0), 0);
 		ck_assert_int_eq(create(0x1000, paging, HVMI_SPACE_PSE | HVMI_SPACE_NX, 0), 0);
 		ck_assert_int_eq(create(0x1000, paging, HVMI_SPACE_UNCACHED, 0), 0);
-		ck_assert_int_eq(create(0x1000, paging, 8, 0), -EINVAL);
+		ck_assert_int_eq(create(0x1000, paging, 16, 0), -EINVAL);
 		ck_assert_int_eq(create(0x1000, paging, 0, 31), -EINVAL);
 		ck_assert_int_eq(create(0x1000, paging, 0, 32), 0);
 		ck_assert_int_eq(create(0x1000, paging, 0, 52), 0);

@@ -221,6 +221,7 @@ static int attach(struct hvmi_os *os, int (*find)(struct hvmi_vm *vm, struct win
 	os->recognised = true;
 	const struct windows_image *image = &data->found.image;
 	os->kernel = data->found.config;
+	os->kernel.flags |= HVMI_SPACE_WINDOWS;
 	data->pointer_bytes = image->machine == WINDOWS_MACHINE_X86 ? 4 : 8;
 	data->user_end = data->pointer_bytes == 8 ? 0x800000000000ull : 0xc0000000ull;
 	rc = hvmi_space_create(os->vm, &os->kernel, &space, err);

@@ -23,8 +23,10 @@ static inline __attribute__((always_inline)) bool find_hit(struct hvmi_space *sp
 		return false;
 	const uint8_t *host = cache->sets[at.set].hosts[at.way];
 	hit->proof = &cache->proofs[at.set][at.way];
+	if (!host)
+		return false;
 	hit->from = host + at.offset;
-	return host != NULL;
+	return true;
 }
 
 /* Was the copy good? */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A machine whose RAM, from guest-physical 0 on, is the fuzzer's input. */
+/* A machine whose RAM, from guest-physical 0 on or where memory_base says, is the fuzzer's input. */
 #ifndef HVMI_FUZZ_MEMORY_VM_H
 #define HVMI_FUZZ_MEMORY_VM_H
 
@@ -13,6 +13,7 @@ struct memory_input {
 };
 
 static struct memory_input memory_input;
+static uint64_t memory_base;
 
 static inline int memory_open(const struct hvmi_target *target,
 			      const struct hvmi_backend_host *host, void **ret,
@@ -41,14 +42,14 @@ static inline int memory_describe(void *machine, struct hvmi_machine *ret)
 static inline int memory_range(void *machine, uint32_t index, struct hvmi_range *ret)
 {
 	(void)index;
-	ret->gpa = 0;
+	ret->gpa = memory_base;
 	ret->len = ((struct memory_input *)machine)->size;
 	return 0;
 }
 
 static inline int memory_read(void *machine, uint64_t gpa, void *buf, size_t len)
 {
-	memcpy(buf, ((struct memory_input *)machine)->data + gpa, len);
+	memcpy(buf, ((struct memory_input *)machine)->data + (gpa - memory_base), len);
 	return 0;
 }
 

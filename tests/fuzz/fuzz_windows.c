@@ -55,7 +55,7 @@ static void walk_process(struct hvmi_os *os, const struct hvmi_task *task)
 	hvmi_task_environment(os, task, text, sizeof(text), &len, NULL);
 	hvmi_task_path(os, task, text, sizeof(text), NULL);
 	hvmi_token_read(os, task, &token, NULL);
-	if (hvmi_region_iter_create(os, task, &regions, NULL) == 0) {
+	if (hvmi_region_iter_create(os, task, 0, &regions, NULL) == 0) {
 		uint64_t end = 0;
 		for (int i = 0; i < TAKEN && hvmi_region_next(regions, &region, NULL) == 1; i++) {
 			if (region.start < end || region.start >= region.end || !region.path)
@@ -69,7 +69,7 @@ static void walk_process(struct hvmi_os *os, const struct hvmi_task *task)
 			;
 		hvmi_handle_iter_destroy(handles);
 	}
-	if (hvmi_module_iter_create_task(os, task, &modules, NULL) == 0) {
+	if (hvmi_module_iter_create_task(os, task, 0, &modules, NULL) == 0) {
 		for (int i = 0; i < TAKEN && hvmi_module_next(modules, &module, NULL) == 1; i++)
 			;
 		hvmi_module_iter_destroy(modules);
@@ -101,7 +101,7 @@ static void walk_kernel(struct hvmi_os *os)
 	struct hvmi_hive hive = { .size = sizeof(hive) };
 	struct hvmi_service service = { .size = sizeof(service) };
 	struct hvmi_unloaded unloaded = { .size = sizeof(unloaded) };
-	if (hvmi_module_iter_create(os, &modules, NULL) == 0) {
+	if (hvmi_module_iter_create(os, 0, &modules, NULL) == 0) {
 		for (int i = 0; i < TAKEN && hvmi_module_next(modules, &module, NULL) == 1; i++)
 			;
 		hvmi_module_iter_destroy(modules);

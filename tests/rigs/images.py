@@ -237,12 +237,6 @@ def guest():
     return cached("guest-" + digest(kernel, digest_of_files(__file__, ours, *sources)), build)
 
 
-def of_cmake_cache(build, name, default):
-    with open(os.path.join(build, "CMakeCache.txt")) as f:
-        found = re.search(r"^%s:\w+=(.*)$" % name, f.read(), re.MULTILINE)
-    return found.group(1) if found else default
-
-
 def is_elf(path):
     with open(path, "rb") as f:
         return f.read(4) == b"\x7fELF"
@@ -269,7 +263,7 @@ class Payload:
         places = {}
         for folder, pattern, to in (
                 ("", r"libhvmi\.so\.1", "/usr/lib/x86_64-linux-gnu"),
-                ("hvmi", r"hvmi-backend-.*\.so", self.module_folder(build)),
+                ("hvmi", r"hvmi-backend-.*\.so", "/usr/lib/x86_64-linux-gnu/hvmi"),
                 ("examples", r"hvmi-.*", "/usr/bin"),
                 ("tests/conformance", r"hvmi-.*", "/usr/bin")):
             folder = os.path.join(build, folder)
@@ -286,11 +280,6 @@ class Payload:
                 places.setdefault(path, os.path.join("/usr/lib/x86_64-linux-gnu", name))
         for path, name in places.items():
             self.add(path, name)
-
-    @staticmethod
-    def module_folder(build):
-        prefix = of_cmake_cache(build, "CMAKE_INSTALL_PREFIX", "/usr/local")
-        return os.path.join(prefix, of_cmake_cache(build, "CMAKE_INSTALL_LIBDIR", "lib"), "hvmi")
 
     def finish(self):
         self.tar.close()

@@ -62,18 +62,19 @@ const struct qemu_point *events_breakpoint_at(const struct qemu *q, uint64_t gva
 	return NULL;
 }
 
-/* The vCPU stands at a breakpoint: tell, once. */
-static void reached(struct qemu *q, uint32_t vcpu, const struct hvmi_registers *registers)
+bool events_reached(struct qemu *q, uint32_t vcpu, const struct hvmi_registers *registers)
 {
 	struct qemu_vcpu *v = &q->vcpus[vcpu];
 	const struct qemu_point *p = v->rip_known ? events_breakpoint_at(q, v->rip) : NULL;
-	if (!p)
-		return;
+	/* Others may have let it run into what was told and not answered. */
+	if (!p || (v->standing && v->standing_at == v->rip))
+		return p;
 	v->standing = true;
 	v->standing_at = v->rip;
 	struct hvmi_event event = { .kind = HVMI_EVENT_BREAKPOINT, .vcpu = vcpu, .gva = v->rip,
 				    .gpa = HVMI_NO_ADDRESS };
 	tell(q, &event, registers, p->request.flags);
+	return true;
 }
 
 void events_stepped(struct qemu *q, uint32_t vcpu, const struct hvmi_registers *registers)
@@ -83,7 +84,7 @@ void events_stepped(struct qemu *q, uint32_t vcpu, const struct hvmi_registers *
 	if (q->vcpus[vcpu].stepping && asked_for_step(q->events, vcpu))
 		tell(q, &event, registers, asynchronous(q, &event) ? HVMI_REQUEST_ASYNC : 0);
 	/* A step goes over a breakpoint without a word. */
-	reached(q, vcpu, registers);
+	events_reached(q, vcpu, registers);
 }
 
 static const struct qemu_point *watchpoint_at(const struct qemu *q, char watch, uint64_t address)
@@ -118,7 +119,7 @@ void events_trapped(struct qemu *q, uint32_t vcpu, const struct rsp_stop *stop,
 	if (q->vcpus[vcpu].stepping)
 		events_stepped(q, vcpu, registers);
 	else if (!stop->watch)
-		reached(q, vcpu, registers);
+		events_reached(q, vcpu, registers);
 }
 
 void events_start_turn(struct qemu *q)

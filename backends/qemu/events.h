@@ -11,6 +11,9 @@ void events_trapped(struct qemu *q, uint32_t vcpu, const struct rsp_stop *stop,
 /* A vCPU that is stepped executed an instruction. */
 void events_stepped(struct qemu *q, uint32_t vcpu, const struct hvmi_registers *registers);
 
+/* Whether a vCPU stands at a breakpoint that was not told: it is then. */
+bool events_reached(struct qemu *q, uint32_t vcpu, const struct hvmi_registers *registers);
+
 /* The breakpoint that was asked for at @p gva, or NULL. */
 const struct qemu_point *events_breakpoint_at(const struct qemu *q, uint64_t gva);
 

@@ -59,15 +59,19 @@ int rsp_send(struct rsp *r, const char *text)
 	uint8_t sum = 0;
 	for (const char *p = text; *p; p++)
 		sum += (uint8_t)*p;
-	int len = snprintf(frame, sizeof(frame), "$%s#%02x", text, sum);
+	int len = snprintf(frame, sizeof(frame), "%s$%s#%02x", r->owed ? "+" : "", text, sum);
 	if (len < 0 || (size_t)len >= sizeof(frame))
 		return -EOVERFLOW;
+	r->owed = false;
 	return r->gone ? -ESRCH : send_bytes(r, frame, (size_t)len);
 }
 
 int rsp_interrupt(struct rsp *r)
 {
-	return r->gone ? -ESRCH : send_bytes(r, "\x03", 1);
+	const char *bytes = "+\x03";
+	bool owed = r->owed;
+	r->owed = false;
+	return r->gone ? -ESRCH : send_bytes(r, owed ? bytes : bytes + 1, owed ? 2 : 1);
 }
 
 /* Undo the escapes of binary answers, in place. */
@@ -104,8 +108,8 @@ static int take_packet(struct rsp *r, size_t *len_ret)
 	len = unescape(r->packet, len);
 	r->packet[len] = '\0';
 	*len_ret = len;
-	int rc = send_bytes(r, "+", 1);
-	return rc ? rc : 1;
+	r->owed = true;
+	return 1;
 }
 
 /* The next packet: 1; 0: none by then. */

@@ -24,6 +24,7 @@ struct rsp_stop {
 struct rsp {
 	int fd;
 	bool gone;
+	bool owed;		/* an acknowledgement, which goes with what is sent next */
 	bool stopped;		/* stop was received and not taken */
 	struct rsp_stop stop;
 	size_t used;

@@ -76,7 +76,7 @@ static bool empty_step(struct qemu *q, uint32_t vcpu, const struct rsp_stop *sto
 /* All vCPUs stopped: say what happened. @p asked: we wanted that. */
 static int stopped(struct qemu *q, const struct rsp_stop *stop, bool asked, struct hvmi_error *err)
 {
-	q->stub->running = false;
+	stub_stopped(q->stub, stop);
 	if (stop->signal != 5) {
 		if (!asked && !q->others_paused) {
 			q->others_paused = true;
@@ -203,7 +203,7 @@ static int step_once(struct qemu *q, uint32_t vcpu, struct rsp_stop *stop, struc
 	if (rc < 0)
 		return stub_failed(q->stub, rc, "step", err);
 	if (rc == 1) {
-		q->stub->running = false;
+		stub_stopped(q->stub, stop);
 		q->others_paused |= stop->signal != 5;
 		return stop->signal == 5;
 	}
@@ -253,15 +253,39 @@ static int step_over(struct qemu *q, uint32_t vcpu, struct hvmi_error *err)
 	return rc;
 }
 
+/*
+ * A vCPU that was being stepped when another one stopped, and is not to be stepped any more: QEMU
+ * would stop it behind its next instruction, and would not heed a breakpoint there.
+ */
+static int disarm(struct qemu *q, uint32_t vcpu, struct hvmi_error *err)
+{
+	struct hvmi_registers registers = { 0 };
+	struct rsp_stop stop;
+	int rc = stub_get(q->stub, vcpu, &registers, err);
+	if (rc)
+		return rc;
+	run_note_rip(q, vcpu, &registers);
+	if (events_reached(q, vcpu, &registers))
+		return 0;
+	rc = step_once(q, vcpu, &stop, err);
+	if (rc >= 0 && stop.watch)
+		rc = stub_get(q->stub, vcpu, &registers, err);
+	if (rc >= 0 && stop.watch && q->events)
+		events_trapped(q, vcpu, &stop, &registers);
+	return rc < 0 ? rc : 0;
+}
+
 static int go_on(struct qemu *q, struct hvmi_error *err)
 {
 	uint32_t stepping = 0, chosen = 0;
-	for (uint32_t i = 0; q->events && i < q->vcpu_count; i++) {
-		if (q->vcpus[i].standing) {
-			int rc = step_over(q, i, err);
-			if (rc)
-				return rc;
-		}
+	for (uint32_t i = 0; i < q->vcpu_count; i++) {
+		int rc = 0;
+		if (q->vcpus[i].standing)
+			rc = step_over(q, i, err);
+		if (!rc && q->stub->armed[i] && !q->vcpus[i].stepping)
+			rc = disarm(q, i, err);
+		if (rc)
+			return rc;
 		stepping += q->vcpus[i].stepping;
 	}
 	if (held(q))
@@ -297,14 +321,16 @@ int run_release(struct qemu *q, struct hvmi_error *err)
 
 void run_drop_stub(struct qemu *q)
 {
-	if (!q->stub || run_hold(q, NULL)) {
-		stub_close(q->stub);
-		q->stub = NULL;
+	if (!q->stub)
 		return;
+	int rc = run_hold(q, NULL);
+	for (uint32_t i = 0; i < q->vcpu_count; i++) {
+		q->vcpus[i] = (struct qemu_vcpu){ 0 };
+		if (!rc && q->stub->armed[i])
+			rc = disarm(q, i, NULL);
 	}
 	stub_close(q->stub);
 	q->stub = NULL;
-	for (uint32_t i = 0; i < q->vcpu_count; i++)
-		q->vcpus[i] = (struct qemu_vcpu){ 0 };
-	run_release(q, NULL);
+	if (!rc)
+		run_release(q, NULL);
 }

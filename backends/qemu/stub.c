@@ -29,6 +29,30 @@ static int command_ok(struct stub *s, const char *text, const char *what, struct
 	return rc ? stub_failed(s, rc, what, err) : 0;
 }
 
+/*
+ * QEMU ends single-stepping of its current vCPU only, whoever of them stops; and it is the one that
+ * stopped afterwards.
+ */
+static int make_current(struct stub *s, uint32_t vcpu, struct hvmi_error *err)
+{
+	if (s->current == vcpu)
+		return 0;
+	char text[32];
+	snprintf(text, sizeof(text), "Hc%x", s->cpu_index[vcpu] + 1);
+	int rc = command_ok(s, text, "choose a vCPU", err);
+	if (!rc)
+		s->current = vcpu;
+	return rc;
+}
+
+void stub_stopped(struct stub *s, const struct rsp_stop *stop)
+{
+	s->running = false;
+	s->selected = s->current = stop->thread ? stub_vcpu(s, stop) : UINT32_MAX;
+	if (s->current != UINT32_MAX)
+		s->armed[s->current] = false;
+}
+
 static int select_vcpu(struct stub *s, uint32_t vcpu, struct hvmi_error *err)
 {
 	if (s->selected == vcpu)
@@ -153,15 +177,18 @@ int stub_run(struct stub *s, const char *actions, struct hvmi_error *err)
 	char *text = malloc(room);
 	if (!text)
 		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
-	bool steps = false;
+	int rc = 0;
 	len = (size_t)snprintf(text, room, actions ? "vCont" : "vCont;c");
-	for (uint32_t i = 0; actions && i < s->vcpu_count; i++) {
-		steps |= actions[i] == 's';
+	for (uint32_t i = 0; !rc && actions && i < s->vcpu_count; i++) {
+		if (actions[i] == 's') {
+			rc = make_current(s, i, err);
+			rc = rc ? rc : set_step_flags(s, STUB_STEP, err);
+			s->armed[i] = true;
+		}
 		if (actions[i])
 			len += (size_t)snprintf(text + len, room - len, ";%c:%x", actions[i],
 						s->cpu_index[i] + 1);
 	}
-	int rc = steps ? set_step_flags(s, STUB_STEP, err) : 0;
 	if (!rc)
 		rc = go(s, text, err);
 	free(text);
@@ -171,9 +198,12 @@ int stub_run(struct stub *s, const char *actions, struct hvmi_error *err)
 int stub_step(struct stub *s, uint32_t vcpu, struct hvmi_error *err)
 {
 	char text[32];
-	int rc = set_step_flags(s, STUB_STEP_ALONE, err);
+	int rc = make_current(s, vcpu, err);
+	if (!rc)
+		rc = set_step_flags(s, STUB_STEP_ALONE, err);
 	if (rc)
 		return rc;
+	s->armed[vcpu] = true;
 	snprintf(text, sizeof(text), "vCont;s:%x", s->cpu_index[vcpu] + 1);
 	return go(s, text, err);
 }
@@ -187,7 +217,7 @@ int stub_interrupt(struct stub *s, struct rsp_stop *ret, struct hvmi_error *err)
 	}
 	if (rc)
 		return stub_failed(s, rc, "stop", err);
-	s->running = false;
+	stub_stopped(s, ret);
 	return 0;
 }
 
@@ -228,10 +258,16 @@ int stub_open(struct stub **ret, struct monitor *m, const uint32_t *cpu_index, u
 	s->monitor = m;
 	s->cpu_index = cpu_index;
 	s->vcpu_count = vcpu_count;
-	s->selected = UINT32_MAX;
+	s->selected = s->current = UINT32_MAX;
+	s->armed = calloc(vcpu_count, sizeof(*s->armed));
+	if (!s->armed) {
+		free(s);
+		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
+	}
 	s->step_flags = UINT32_MAX;
 	int rc = stub_connect(m, take_over, &s->rsp.fd, &s->ours, err);
 	if (rc) {
+		free(s->armed);
 		free(s);
 		return rc;
 	}
@@ -256,5 +292,6 @@ void stub_close(struct stub *s)
 	if (s->ours)
 		stub_disconnect(s->monitor);
 	close(s->rsp.fd);
+	free(s->armed);
 	free(s);
 }

@@ -20,7 +20,9 @@ struct stub {
 	bool running;		/* as far as we let it */
 	uint32_t vcpu_count;
 	const uint32_t *cpu_index;
-	uint32_t selected;	/* the vCPU that commands are about, or UINT32_MAX */
+	/* QEMU's current vCPU for registers, and for what concerns running; UINT32_MAX: not known. */
+	uint32_t selected, current;
+	bool *armed;		/* by vCPU: QEMU single-steps it until a stop is of it */
 	uint32_t step_flags;	/* what QEMU was told */
 	uint32_t step_bits;	/* what it knows */
 	struct stub_register registers[HVMI_REGISTERS_MAX];
@@ -53,8 +55,10 @@ int stub_point(struct stub *s, bool insert, char type, uint64_t gva, uint64_t le
 
 /* What each vCPU is to do: 'c' run, 's' execute one instruction, 0 stand still. NULL: all run. */
 int stub_run(struct stub *s, const char *actions, struct hvmi_error *err);
-/* Let one vCPU execute one instruction; the others stand. */
+/* Let one vCPU execute one instruction; the others stand. It is armed until it did. */
 int stub_step(struct stub *s, uint32_t vcpu, struct hvmi_error *err);
+/* Take note of a stop that rsp_wait_stop() gave. */
+void stub_stopped(struct stub *s, const struct rsp_stop *stop);
 /* Stop all. It may be stopped already: take the stop. */
 int stub_interrupt(struct stub *s, struct rsp_stop *ret, struct hvmi_error *err);
 /* The vCPU of a stop. */

@@ -103,7 +103,7 @@ static const struct qemu_point *watchpoint_at(const struct qemu *q, char watch, 
 	return near;
 }
 
-void events_trapped(struct qemu *q, uint32_t vcpu, const struct rsp_stop *stop,
+bool events_trapped(struct qemu *q, uint32_t vcpu, const struct rsp_stop *stop,
 		    const struct hvmi_registers *registers)
 {
 	const struct qemu_point *p = stop->watch ?
@@ -116,10 +116,11 @@ void events_trapped(struct qemu *q, uint32_t vcpu, const struct rsp_stop *stop,
 		};
 		tell(q, &event, registers, p->request.flags);
 	}
-	if (q->vcpus[vcpu].stepping)
+	if (q->vcpus[vcpu].stepping) {
 		events_stepped(q, vcpu, registers);
-	else if (!stop->watch)
-		events_reached(q, vcpu, registers);
+		return true;
+	}
+	return stop->watch || events_reached(q, vcpu, registers);
 }
 
 void events_start_turn(struct qemu *q)

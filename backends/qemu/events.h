@@ -5,8 +5,8 @@
 
 #include "qemu.h"
 
-/* A vCPU stopped at a breakpoint, a watchpoint or behind a step. */
-void events_trapped(struct qemu *q, uint32_t vcpu, const struct rsp_stop *stop,
+/* A vCPU stopped at a breakpoint, a watchpoint or behind a step: whether anybody asked for it. */
+bool events_trapped(struct qemu *q, uint32_t vcpu, const struct rsp_stop *stop,
 		    const struct hvmi_registers *registers);
 /* A vCPU that is stepped executed an instruction. */
 void events_stepped(struct qemu *q, uint32_t vcpu, const struct hvmi_registers *registers);

@@ -67,8 +67,10 @@ static int command(struct monitor *m, const char *name, json_t *arguments, int f
 	json_decref(request);
 	if (!text)
 		return out_of_memory(err);
-	int rc = m->ops->execute(m->transport, text, fd, &answer, err);
+	int timeout_ms = m->late ? MONITOR_LATE_MS : MONITOR_TIMEOUT_MS;
+	int rc = m->ops->execute(m->transport, text, fd, timeout_ms, &answer, err);
 	free(text);
+	m->late = rc == -ETIMEDOUT;
 	if (rc == -ESRCH)
 		m->gone = true;
 	if (rc)
@@ -108,16 +110,18 @@ int monitor_hmp(struct monitor *m, int64_t cpu, const char *line, char **text_re
 	return 0;
 }
 
-int monitor_running(struct monitor *m, bool *running_ret, struct hvmi_error *err)
+int monitor_status(struct monitor *m, enum monitor_status *ret, struct hvmi_error *err)
 {
 	json_t *status;
 	int rc = monitor_command(m, "query-status", NULL, &status, err);
 	if (rc)
 		return rc;
 	const json_t *running = json_object_get(status, "running");
-	rc = json_is_boolean(running) ? 0 : malformed(m, "query-status", err);
+	const char *name = json_string_value(json_object_get(status, "status"));
+	rc = json_is_boolean(running) && name ? 0 : malformed(m, "query-status", err);
 	if (!rc)
-		*running_ret = json_is_true(running);
+		*ret = json_is_true(running) ? MONITOR_RUNS :
+		       !strcmp(name, "debug") ? MONITOR_TRAPPED : MONITOR_STANDS;
 	json_decref(status);
 	return rc;
 }

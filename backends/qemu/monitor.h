@@ -12,6 +12,8 @@
 
 /* How long QEMU may take to answer, and to greet who connects. */
 #define MONITOR_TIMEOUT_MS 20000
+/* The same once it did not: nobody wants to wait again and again. */
+#define MONITOR_LATE_MS 1000
 #define MONITOR_GREETING_MS 5000
 /* Bytes of an answer that are taken. */
 #define MONITOR_ANSWER_MAX (16u * 1024 * 1024)
@@ -26,8 +28,8 @@ struct monitor_ops {
 	 * Send a QMP command and wait for its answer, which is allocated. @p send_fd goes with it, or
 	 * is -1. -ESRCH: QEMU is gone.
 	 */
-	int (*execute)(void *transport, const char *command, int send_fd, char **answer_ret,
-		       struct hvmi_error *err);
+	int (*execute)(void *transport, const char *command, int send_fd, int timeout_ms,
+		       char **answer_ret, struct hvmi_error *err);
 	/*
 	 * Take what was told without being asked, without waiting. *@p saw: 0 or MONITOR_SAW_*.
 	 * -ESRCH: QEMU is gone.
@@ -45,6 +47,7 @@ struct monitor {
 	pid_t peer;		/* who listens at the other end, or 0 */
 	uint32_t saw;		/* MONITOR_SAW_*, or 0 since it was last cleared */
 	bool gone;
+	bool late;		/* it did not answer the last command in time */
 };
 
 /* Connect to the QMP socket at @p path, which stays the caller's. */
@@ -67,8 +70,12 @@ int monitor_command_fd(struct monitor *m, const char *name, json_t *arguments, i
 int monitor_hmp(struct monitor *m, int64_t cpu, const char *line, char **text_ret,
 		struct hvmi_error *err);
 
-/* Whether QEMU says that the machine is running. */
-int monitor_running(struct monitor *m, bool *running_ret, struct hvmi_error *err);
+/* Whether the machine runs. */
+enum monitor_status {
+	MONITOR_STANDS, MONITOR_RUNS,
+	MONITOR_TRAPPED		/* it stands for a debugger, be it there or not */
+};
+int monitor_status(struct monitor *m, enum monitor_status *ret, struct hvmi_error *err);
 
 /* See monitor_ops.drain(); the result is in monitor.saw. */
 int monitor_drain(struct monitor *m);

@@ -17,6 +17,11 @@ static int64_t now_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+static int64_t deadline_of(const struct rsp *r)
+{
+	return now_ms() + (r->late ? RSP_LATE_MS : RSP_TIMEOUT_MS);
+}
+
 static int gone(struct rsp *r)
 {
 	r->gone = true;
@@ -38,7 +43,7 @@ static int wait_for(struct rsp *r, short events, int64_t deadline)
 
 static int send_bytes(struct rsp *r, const char *bytes, size_t len)
 {
-	int64_t deadline = now_ms() + RSP_TIMEOUT_MS;
+	int64_t deadline = deadline_of(r);
 	while (len) {
 		ssize_t n = send(r->fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (n >= 0) {
@@ -64,14 +69,6 @@ int rsp_send(struct rsp *r, const char *text)
 		return -EOVERFLOW;
 	r->owed = false;
 	return r->gone ? -ESRCH : send_bytes(r, frame, (size_t)len);
-}
-
-int rsp_interrupt(struct rsp *r)
-{
-	const char *bytes = "+\x03";
-	bool owed = r->owed;
-	r->owed = false;
-	return r->gone ? -ESRCH : send_bytes(r, owed ? bytes : bytes + 1, owed ? 2 : 1);
 }
 
 /* Undo the escapes of binary answers, in place. */
@@ -178,10 +175,11 @@ static int keep_stop(struct rsp *r)
 int rsp_command(struct rsp *r, const char *text, size_t *len_ret)
 {
 	int rc = rsp_send(r, text);
-	int64_t deadline = now_ms() + RSP_TIMEOUT_MS;
+	int64_t deadline = deadline_of(r);
 	while (!rc) {
 		size_t len;
 		rc = next_packet(r, deadline, &len);
+		r->late = rc == 0;
 		if (rc <= 0)
 			return rc ? rc : -ETIMEDOUT;
 		/* "?" is answered with a stop; else it is news that crossed the command. */
@@ -212,6 +210,18 @@ int rsp_wait_stop(struct rsp *r, int timeout_ms, struct rsp_stop *ret)
 	*ret = r->stop;
 	r->stopped = false;
 	return 1;
+}
+
+int rsp_interrupt(struct rsp *r, struct rsp_stop *ret)
+{
+	const char *bytes = r->owed ? "+\x03" : "\x03";
+	r->owed = false;
+	int rc = r->gone ? -ESRCH : send_bytes(r, bytes, strlen(bytes));
+	if (rc)
+		return rc;
+	rc = rsp_wait_stop(r, r->late ? RSP_LATE_MS : RSP_TIMEOUT_MS, ret);
+	r->late = rc == 0;
+	return rc < 0 ? rc : rc ? 0 : -ETIMEDOUT;
 }
 
 static int digit(char c)

@@ -12,6 +12,7 @@
 /* Bytes of a packet that are taken, without its frame. */
 #define RSP_PACKET_MAX 65536u
 #define RSP_TIMEOUT_MS 20000
+#define RSP_LATE_MS 1000
 
 /* Why all vCPUs stopped. */
 struct rsp_stop {
@@ -24,6 +25,7 @@ struct rsp_stop {
 struct rsp {
 	int fd;
 	bool gone;
+	bool late;		/* it did not answer the last command in time */
 	bool owed;		/* an acknowledgement, which goes with what is sent next */
 	bool stopped;		/* stop was received and not taken */
 	struct rsp_stop stop;
@@ -41,8 +43,8 @@ int rsp_command(struct rsp *r, const char *text, size_t *len_ret);
 /* Send a packet that has no answer until the machine stops. */
 int rsp_send(struct rsp *r, const char *text);
 
-/* Ask for a stop of a running machine. */
-int rsp_interrupt(struct rsp *r);
+/* Stop a running machine, which may just have stopped. */
+int rsp_interrupt(struct rsp *r, struct rsp_stop *ret);
 
 /* The next stop: 1; 0: none within @p timeout_ms; -ESRCH, -EBADMSG. */
 int rsp_wait_stop(struct rsp *r, int timeout_ms, struct rsp_stop *ret);

@@ -93,8 +93,11 @@ static int stopped(struct qemu *q, const struct rsp_stop *stop, bool asked, stru
 	const uint64_t from = q->vcpus[vcpu].rip;
 	bool stepped = q->vcpus[vcpu].stepping && q->vcpus[vcpu].rip_known;
 	run_note_rip(q, vcpu, &registers);
-	if (q->events && !(stepped && empty_step(q, vcpu, stop, from)))
-		events_trapped(q, vcpu, stop, &registers);
+	bool empty = stepped && q->events && empty_step(q, vcpu, stop, from);
+	/* What nobody asked for would stop it there again and again. */
+	if (!empty && (!q->events || !events_trapped(q, vcpu, stop, &registers)) &&
+	    q->vcpus[vcpu].rip_known)
+		stub_point(q->stub, false, q->tcg ? '0' : '1', q->vcpus[vcpu].rip, 1, NULL);
 	return finish_steps(q, vcpu, err);
 }
 
@@ -105,9 +108,9 @@ static int sync_others(struct qemu *q, struct hvmi_error *err)
 	q->monitor.saw = 0;
 	if ((!q->others_paused && !told) || (q->stub && q->stub->running))
 		return 0;
-	bool running;
-	int rc = monitor_running(&q->monitor, &running, err);
-	if (rc || !running)
+	enum monitor_status status;
+	int rc = monitor_status(&q->monitor, &status, err);
+	if (rc || status != MONITOR_RUNS)
 		return rc;
 	q->others_paused = false;
 	if (q->stub && !q->stub->running) {
@@ -169,28 +172,30 @@ int run_hold(struct qemu *q, struct hvmi_error *err)
 	int rc = sync_others(q, err);
 	if (rc || held(q))
 		return rc;
-	bool running;
-	rc = monitor_running(&q->monitor, &running, err);
+	enum monitor_status status;
+	rc = monitor_status(&q->monitor, &status, err);
 	if (rc)
 		return rc;
-	q->others_paused = !running;
-	return running ? monitor_command(&q->monitor, "stop", NULL, NULL, err) : 0;
+	q->others_paused = status != MONITOR_RUNS;
+	return q->others_paused ? 0 : monitor_command(&q->monitor, "stop", NULL, NULL, err);
 }
 
 int run_hold_stub(struct qemu *q, bool take_over, struct hvmi_error *err)
 {
-	int rc = 0;
-	if (!q->stub) {
-		/* Connecting stops it anyway. */
-		rc = run_hold(q, err);
-		if (!rc)
-			rc = stub_open(&q->stub, &q->monitor, q->cpu_index, q->vcpu_count, take_over,
-				       err);
-		if (rc)
-			run_release(q, NULL);
+	/* Connecting stops it anyway. */
+	int rc = run_hold(q, err);
+	if (rc || q->stub)
 		return rc;
-	}
-	return run_hold(q, err);
+	enum monitor_status status;
+	rc = monitor_status(&q->monitor, &status, err);
+	if (!rc)
+		rc = stub_open(&q->stub, &q->monitor, q->cpu_index, q->vcpu_count, take_over, err);
+	/* If it stood for a debugger, that one is gone: it was killed, or we took over. */
+	if (!rc && status == MONITOR_TRAPPED)
+		q->others_paused = false;
+	if (rc)
+		run_release(q, NULL);
+	return rc;
 }
 
 /* One step of one vCPU: 1: it ended; 0: it did not, though it had its time. */

@@ -147,8 +147,8 @@ static int failed(const struct connection *c, int rc, struct hvmi_error *err)
 				      "%s is gone: QEMU ended or closed its monitor", c->path);
 	case -ETIMEDOUT:
 		return hvmi_error_set(err, rc, HVMI_NO_ADDRESS,
-				      "QEMU at %s does not answer within %d s", c->path,
-				      MONITOR_TIMEOUT_MS / 1000);
+				      "QEMU at %s does not answer in time: it, or this host, is stopped "
+				      "or overloaded", c->path);
 	case -EOVERFLOW:
 		return hvmi_error_set(err, rc, HVMI_NO_ADDRESS,
 				      "an answer of QEMU at %s is longer than %u bytes", c->path,
@@ -158,11 +158,11 @@ static int failed(const struct connection *c, int rc, struct hvmi_error *err)
 	}
 }
 
-static int socket_execute(void *transport, const char *command, int send_fd, char **answer_ret,
-			  struct hvmi_error *err)
+static int socket_execute(void *transport, const char *command, int send_fd, int timeout_ms,
+			  char **answer_ret, struct hvmi_error *err)
 {
 	struct connection *c = transport;
-	int64_t deadline = now_ms() + MONITOR_TIMEOUT_MS;
+	int64_t deadline = now_ms() + timeout_ms;
 	uint64_t id = ++c->last_id;
 	/* The answer to a command that took too long may still come: numbers tell them apart. */
 	char *text;

@@ -210,11 +210,7 @@ int stub_step(struct stub *s, uint32_t vcpu, struct hvmi_error *err)
 
 int stub_interrupt(struct stub *s, struct rsp_stop *ret, struct hvmi_error *err)
 {
-	int rc = rsp_interrupt(&s->rsp);
-	if (!rc) {
-		rc = rsp_wait_stop(&s->rsp, RSP_TIMEOUT_MS, ret);
-		rc = rc == 1 ? 0 : rc ? rc : -ETIMEDOUT;
-	}
+	int rc = rsp_interrupt(&s->rsp, ret);
 	if (rc)
 		return stub_failed(s, rc, "stop", err);
 	stub_stopped(s, ret);
@@ -232,9 +228,15 @@ uint32_t stub_vcpu(const struct stub *s, const struct rsp_stop *stop)
 /* What QEMU can do, and how its registers are numbered. */
 static int ask(struct stub *s, struct hvmi_error *err)
 {
-	/* It also removes breakpoints that somebody left behind. */
 	int rc = rsp_command(&s->rsp, "?", NULL);
 	s->rsp.stopped = false;
+	/* It also removes what somebody left behind of breakpoints, of the current vCPU. */
+	for (uint32_t i = 0; !rc && i < s->vcpu_count; i++) {
+		rc = make_current(s, i, err);
+		if (rc)
+			return rc;
+		rc = rsp_command(&s->rsp, "?", NULL);
+	}
 	if (!rc)
 		rc = rsp_command(&s->rsp, "qSupported", NULL);
 	if (rc)

@@ -211,17 +211,6 @@ static bool attribute(const char *tag, const char *end, const char *name, char *
 	return false;
 }
 
-/* QEMU's descriptions have registers in comments. */
-static void drop_comments(char *xml)
-{
-	for (char *from = xml; (from = strstr(from, "<!--"));) {
-		char *end = strstr(from, "-->");
-		size_t len = end ? (size_t)(end - from) + 3 : strlen(from);
-		memset(from, ' ', len);
-		from += len;
-	}
-}
-
 /* Registers of one feature, numbered on from *number. */
 static void take_registers(struct stub *s, const char *xml, uint32_t *number, size_t *offset)
 {
@@ -302,7 +291,6 @@ int stub_read_layout(struct stub *s, struct hvmi_error *err)
 			continue;
 		rc = read_annex(s, name, &xml, err);
 		if (!rc) {
-			drop_comments(xml);
 			take_registers(s, xml, &number, &offset);
 			free(xml);
 		}

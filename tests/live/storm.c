@@ -212,13 +212,15 @@ static void list_tasks(struct hvmi_os *os, uint32_t flags, struct hvmi_task *oth
 	}
 }
 
-/* Before the checks: what is not the storm's. */
-static void learn_tasks(struct hvmi_os *os)
+/* Before the checks: what is not the storm's. Whether all of its workers are there. */
+static bool learn_tasks(struct hvmi_os *os)
 {
 	struct hvmi_task_iter *iter;
 	struct hvmi_task task = { .size = sizeof(task) };
 	struct hvmi_error err;
 	int rc = hvmi_task_iter_create(os, HVMI_TASKS_THREADS | HVMI_LIST_PAUSED, &iter, &err);
+	steady_count = 0;
+	memset(workers, 0, sizeof(workers));
 	while (rc == 0 && (rc = hvmi_task_next(iter, &task, &err)) == 1) {
 		if (strcmp(task.name, "storm") == 0)
 			supervisor = task.pid;
@@ -235,7 +237,8 @@ static void learn_tasks(struct hvmi_os *os)
 		hvmi_task_iter_destroy(iter);
 	for (int i = 0; i < STORM_WORKERS; i++)
 		if (!workers[i] || !supervisor)
-			wrong("there is no %s", storm_names[i].worker);
+			return false;
+	return true;
 }
 
 static void check_slot(const struct hvmi_region *region)
@@ -416,7 +419,13 @@ int main(int argc, char **argv)
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	now = &paused;
-	learn_tasks(os);
+	for (int tries = 0; !learn_tasks(os); tries++) {
+		if (tries == 600) {
+			printf("not ok - the storm does not begin\n");
+			return 1;
+		}
+		nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
+	}
 	now = &modules;
 	list_modules(os, true);
 	for (long i = 0; i < rounds && !hvmi_vm_lost(vm); i++) {

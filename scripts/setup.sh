@@ -13,7 +13,7 @@ case ${1:-} in
 esac
 
 packages='gcc g++ libc6-dev cmake ninja-build pkg-config zlib1g-dev libzstd-dev libsnappy-dev
-	libjansson-dev liblzma-dev
+	libjansson-dev liblzma-dev make libelf1
 	qemu-system-x86 busybox-static cpio python3 xz-utils zstd libc6-dev-i386'
 if [ "${1:-}" = --tests ]; then
 	packages="$packages clang libclang-rt-dev lld llvm check mandoc binutils"

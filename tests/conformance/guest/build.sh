@@ -42,7 +42,7 @@ $cc -std=gnu11 -O2 -g0 -Wall -Wextra -static -pthread -o "$root/init" "$here/ini
 mkdir "$work/module"
 cp "$here/Kbuild" "$here/module.c" "$here/mailbox.h" "$here/code.S" "$work/module"
 if headers=$("$here/../../../scripts/headers-fetch.sh" "$kernel") &&
-	make -C "$headers" M="$work/module" modules >"$work/module.log" 2>&1; then
+	make -C "$headers" CC="$cc" M="$work/module" modules >"$work/module.log" 2>&1; then
 	strip --strip-debug -o "$root/hvmi_probe.ko" "$work/module/hvmi_probe.ko"
 else
 	if [ -e "$work/module.log" ]; then

@@ -153,6 +153,7 @@ static void *ticker(void *context)
 		printf("GUEST: tick %u\n", n);
 		sleep(2);
 	}
+	return NULL;
 }
 
 static void start_thread(void *(*run)(void *), uintptr_t context)

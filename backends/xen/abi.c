@@ -136,7 +136,7 @@ static uint32_t control_register(uint64_t index)
 static uint32_t descriptor_register(uint64_t index)
 {
 	static const uint32_t ids[] = { 0, HVMI_X86_IDTR_BASE, HVMI_X86_GDTR_BASE,
-					HVMI_X86_LDTR_SELECTOR, HVMI_X86_TR_SELECTOR };
+					HVMI_X86_LDTR_BASE, HVMI_X86_TR_BASE };
 	return index < sizeof(ids) / sizeof(*ids) ? ids[index] : 0;
 }
 
@@ -293,6 +293,15 @@ static int put_emulation(uint32_t version, uint32_t reason, const struct hvmi_an
 	bool insn = answer->flags & HVMI_ANSWER_INSN_DATA;
 	bool data = answer->flags & HVMI_ANSWER_READ_DATA;
 	uint32_t room = abi_request_size(version) - AT_REGISTERS - 4;
+	if (reason == REASON_CPUID && !insn && !data && !(answer->flags & HVMI_ANSWER_REGISTERS)) {
+		/* Its registers hold the result already; what is left is to go behind it. */
+		uint64_t length = load(response + AT_UNION, 4);
+		struct hvmi_registers now = { 0 };
+		registers_of(version, response, &now);
+		now.values[HVMI_X86_RIP] += length;
+		*flags |= ABI_FLAG_SET_REGISTERS;
+		return put_registers(version, response, &now, err);
+	}
 	if (insn ? reason != REASON_SOFTWARE_BREAKPOINT :
 		   reason != REASON_MEM_ACCESS && reason != REASON_DESCRIPTOR_ACCESS)
 		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,

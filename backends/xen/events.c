@@ -194,6 +194,19 @@ static int step(struct xen *xen, uint32_t vcpu, bool on)
 	return 0;
 }
 
+/* Set it while nothing runs: what a vCPU is intercepted for is looked at when it begins to run. */
+static int monitor_paused(struct xen *xen, const struct hvmi_event_request *r, bool on)
+{
+	const struct xen_libs *libs = &xen->libs;
+	if (libs->xc_domain_pause(libs->xch, xen->domain.id) < 0)
+		return -1;
+	int rc = r->kind == HVMI_EVENT_STEP ? step(xen, r->vcpu, on) : monitor(xen, r, on);
+	int error = errno;
+	libs->xc_domain_unpause(libs->xch, xen->domain.id);
+	errno = error;
+	return rc;
+}
+
 /* Since 4.14 Xen heeds denials only of those who say that they know what they do. */
 static int allow_denials(struct xen *xen)
 {
@@ -220,13 +233,10 @@ int xen_event_request(void *machine, const struct hvmi_event_request *request,
 		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
 	events->requests = requests;
 	int rc = request->flags & HVMI_REQUEST_MAY_DENY ? allow_denials(xen) : 0;
-	if (!rc && request->kind == HVMI_EVENT_STEP) {
+	if (!rc && request->kind == HVMI_EVENT_STEP)
 		rc = step_monitor(xen);
-		if (!rc)
-			rc = step(xen, request->vcpu, true);
-	} else if (!rc) {
-		rc = monitor(xen, request, true);
-	}
+	if (!rc)
+		rc = monitor_paused(xen, request, true);
 	if (rc)
 		return xen_failed(xen, err, "these events cannot be had");
 	requests[events->request_count++] = *request;
@@ -238,8 +248,7 @@ int xen_event_cancel(void *machine, const struct hvmi_event_request *request,
 {
 	struct xen *xen = machine;
 	struct xen_events *events = xen->events;
-	int rc = request->kind == HVMI_EVENT_STEP ? step(xen, request->vcpu, false) :
-						    monitor(xen, request, false);
+	int rc = monitor_paused(xen, request, false);
 	if (rc)
 		return xen_failed(xen, err, "these events cannot be ended");
 	for (size_t i = 0; i < events->request_count; i++)

@@ -2,9 +2,13 @@
 #include "ring.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+/* How long what rings once is waited for. */
+#define SETTLE_MS 1000
 
 /* struct sring in xen/include/public/io/ring.h */
 struct ring_head {
@@ -109,6 +113,23 @@ static int watch(struct xen *xen, struct xen_events *events)
 	return 0;
 }
 
+/* Binding rings once, and so does a new watch: neither is news. */
+static void settle(struct xen *xen, struct xen_events *events)
+{
+	struct xen_libs *libs = &xen->libs;
+	struct pollfd fds[] = {
+		{ .fd = libs->xenevtchn_fd(events->channel), .events = POLLIN },
+		{ .fd = events->store ? libs->xs_fileno(events->store) : -1, .events = POLLIN },
+	};
+	if (poll(&fds[0], 1, SETTLE_MS) == 1) {
+		xenevtchn_port_or_error_t port = libs->xenevtchn_pending(events->channel);
+		if (port >= 0)
+			libs->xenevtchn_unmask(events->channel, (evtchn_port_t)port);
+	}
+	if (events->store && poll(&fds[1], 1, SETTLE_MS) == 1)
+		free(libs->xs_check_watch(events->store));
+}
+
 int xen_ring_open(struct xen *xen, struct xen_events *events)
 {
 	int rc = enable(xen, events);
@@ -116,6 +137,8 @@ int xen_ring_open(struct xen *xen, struct xen_events *events)
 		rc = watch(xen, events);
 	if (rc)
 		xen_ring_close(xen, events);
+	else
+		settle(xen, events);
 	return rc;
 }
 

@@ -38,11 +38,14 @@ enum hvmi_event_kind {
 	HVMI_EVENT_REGISTER = 5,
 	/** WRMSR: msr, old_value, new_value. */
 	HVMI_EVENT_MSR = 6,
-	/** CPUID: leaf, subleaf, insn_length. The vCPU stands before it, as for an int3. */
+	/**
+	 * CPUID: leaf, subleaf, insn_length. The vCPU stands before it, as for an int3; its
+	 * registers may hold the result already. HVMI_ANSWER_EMULATE lets it happen.
+	 */
 	HVMI_EVENT_CPUID = 7,
 	/** A debug exception (#DB) of the guest's own: gva, pending_debug, insn_length. */
 	HVMI_EVENT_DEBUG = 8,
-	/** LGDT, SGDT, LIDT ... STR: reg (HVMI_X86_GDTR_BASE, ..), access. */
+	/** LGDT, SGDT, LIDT ... STR: reg (HVMI_X86_GDTR_BASE, _IDTR_, _LDTR_ or _TR_BASE), access. */
 	HVMI_EVENT_DESCRIPTOR = 9,
 	/** The guest asks for attention by a hypercall (Xen: HVMOP_guest_request_vm_event). */
 	HVMI_EVENT_GUEST_REQUEST = 10,

@@ -298,8 +298,8 @@ static void debug(enum probe_place place, enum probe_place where, uint32_t insn_
 	SAME(event_register(&event, HVMI_X86_RIP), user_place(where));
 	if (insn_length) {
 		SAME(event.insn_length, insn_length);
-	} else {
-		/* BS: it was a single step. */
+	} else if (event.pending_debug) {
+		/* BS: it was a single step. AMD's processors have no such field. */
 		SAME(event.pending_debug & 1 << 14, 1 << 14);
 	}
 	answer(&event, HVMI_ANSWER_REINJECT);

@@ -80,6 +80,8 @@ void bench_reads(struct image *image);
 uint32_t list_processes(struct hvmi_os *os);
 void bench_lists(struct image *image);
 void bench_search(struct image *image);
+void bench_parallel(struct image *image);
+void bench_handles(void);
 void bench_attach(const char *target);
 void bench_memory(const char *target);
 

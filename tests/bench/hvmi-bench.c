@@ -183,11 +183,13 @@ int main(int argc, char **argv)
 	struct image image = { 0 };
 	pin();
 	bench_memory(target);
+	bench_handles();
 	bench_attach(target);
 	if (take_image(&image, target)) {
 		bench_reads(&image);
 		bench_lists(&image);
 		bench_search(&image);
+		bench_parallel(&image);
 	}
 	hvmi_os_detach(image.os);
 	hvmi_close(image.running);

@@ -150,33 +150,67 @@ AVX2 static inline __m256i look_up(__m256i low, __m256i high, const uint8_t *at)
 		_mm256_shuffle_epi8(high, _mm256_and_si256(_mm256_srli_epi16(bytes, 4), nibble)));
 }
 
-AVX2 static int run_avx2(const struct pattern_run *run)
+/* Which buckets' anchors may be at each of 32 places. */
+struct nibbles {
+	__m256i low[PATTERN_ANCHOR], high[PATTERN_ANCHOR];
+};
+
+AVX2 static inline __m256i candidates(const struct nibbles *n, const uint8_t *at)
 {
-	const struct pattern_set *set = run->set;
-	/* In registers: the compiler cannot know that no callback changes them. */
-	__m256i low0 = table(set->low[0]), high0 = table(set->high[0]);
-	__m256i low1 = table(set->low[1]), high1 = table(set->high[1]);
-	__m256i low2 = table(set->low[2]), high2 = table(set->high[2]);
-	size_t i = 0;
-	for (; i + 32 + PATTERN_ANCHOR <= run->len; i += 32) {
-		const uint8_t *at = run->bytes + i;
-		__m256i m = _mm256_and_si256(_mm256_and_si256(look_up(low0, high0, at),
-							      look_up(low1, high1, at + 1)),
-					     look_up(low2, high2, at + 2));
-		if (__builtin_expect(_mm256_testz_si256(m, m), 1))
+	return _mm256_and_si256(_mm256_and_si256(look_up(n->low[0], n->high[0], at),
+						 look_up(n->low[1], n->high[1], at + 1)),
+				look_up(n->low[2], n->high[2], at + 2));
+}
+
+/*
+ * The first 64 bytes at or behind `i` with a candidate, or where fewer are left. Calls nothing, so that
+ * the tables stay in registers.
+ */
+AVX2 static __attribute__((noinline)) size_t next_avx2(const struct pattern_set *set,
+						       const uint8_t *bytes, size_t i, size_t len,
+						       uint8_t buckets[64])
+{
+	struct nibbles n;
+	for (uint32_t k = 0; k < PATTERN_ANCHOR; k++) {
+		n.low[k] = table(set->low[k]);
+		n.high[k] = table(set->high[k]);
+	}
+	for (; i + 64 + PATTERN_ANCHOR <= len; i += 64) {
+		__m256i a = candidates(&n, bytes + i), b = candidates(&n, bytes + i + 32);
+		__m256i any = _mm256_or_si256(a, b);
+		if (__builtin_expect(_mm256_testz_si256(any, any), 1))
 			continue;
-		uint8_t buckets[32];
-		_mm256_storeu_si256((void *)buckets, m);
-		uint32_t places = ~(uint32_t)_mm256_movemask_epi8(
-			_mm256_cmpeq_epi8(m, _mm256_setzero_si256()));
-		for (; places; places &= places - 1) {
-			uint32_t place = (uint32_t)__builtin_ctz(places);
+		_mm256_storeu_si256((void *)buckets, a);
+		_mm256_storeu_si256((void *)(buckets + 32), b);
+		break;
+	}
+	return i;
+}
+
+AVX2 static uint64_t places_of(const uint8_t buckets[64])
+{
+	__m256i a = _mm256_loadu_si256((const void *)buckets), zero = _mm256_setzero_si256();
+	__m256i b = _mm256_loadu_si256((const void *)(buckets + 32));
+	uint32_t low = ~(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(a, zero));
+	uint32_t high = ~(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(b, zero));
+	return low | (uint64_t)high << 32;
+}
+
+static int run_avx2(const struct pattern_run *run)
+{
+	uint8_t buckets[64];
+	size_t i = 0;
+	for (;; i += 64) {
+		i = next_avx2(run->set, run->bytes, i, run->len, buckets);
+		if (i + 64 + PATTERN_ANCHOR > run->len)
+			return run_plain(run, i);
+		for (uint64_t places = places_of(buckets); places; places &= places - 1) {
+			uint32_t place = (uint32_t)__builtin_ctzll(places);
 			int rc = compare(run, i + place, buckets[place]);
 			if (rc)
 				return rc;
 		}
 	}
-	return run_plain(run, i);
 }
 #endif
 

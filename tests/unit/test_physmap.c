@@ -147,6 +147,30 @@ START_TEST(budget)
 }
 END_TEST
 
+/* 1 TiB, of which some is used again and again. */
+START_TEST(large_machine)
+{
+	struct hvmi_vm *vm = open_chunks(0, 64 * MIB, "chunks\nram 0 1T\n");
+	struct sim *sim = sim_of(vm);
+	uint64_t wrong = 0, seldom = 0, state = 1;
+	for (uint64_t i = 0; i < 4000; i++) {
+		state = state * 6364136223846793005ull + 1442695040888963407ull;
+		/* Three of four reads are of 16 MiB that lie apart. */
+		bool often = i % 4;
+		uint64_t gpa = often ? (state >> 33) % 8 * (100 * GIB) + (state >> 40) % CHUNK_SIZE :
+				       (state >> 20) % (1024 * GIB);
+		uint64_t word = 1, maps = sim->calls[SIM_METHOD_map_pages];
+		wrong += hvmi_vm_read(vm, gpa & ~7ull, &word, 8, NULL) || word;
+		seldom += often && sim->calls[SIM_METHOD_map_pages] != maps;
+	}
+	ck_assert_uint_eq(wrong, 0);
+	ck_assert_uint_le(sim->mapped_peak, 64 * MIB / FRAME_SIZE);
+	/* The working set stays mapped: hardly more than its first touches. */
+	ck_assert_uint_le(seldom, 100);
+	hvmi_close(vm);
+}
+END_TEST
+
 START_TEST(holding)
 {
 	struct hvmi_vm *vm = open_chunks(0, 4 * MIB, "chunks\nram 0 64M\n");
@@ -316,6 +340,7 @@ int main(void)
 	tcase_add_test(tcase, whole_chunks);
 	tcase_add_test(tcase, absent_pages);
 	tcase_add_test(tcase, budget);
+	tcase_add_test(tcase, large_machine);
 	tcase_add_test(tcase, holding);
 	tcase_add_test(tcase, generations);
 	tcase_add_test(tcase, writing);

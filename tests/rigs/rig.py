@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 import tarfile
@@ -40,6 +41,12 @@ def scripts_of(folder):
             yield os.path.join(where, name)
 
 
+def settings(pairs):
+    """As the shell reads them."""
+    split = (pair.partition("=") for pair in pairs)
+    return "".join("%s=%s\n" % (name, shlex.quote(value)) for name, _, value in split).encode()
+
+
 def make_payload(args, system, tree, guest=None):
     payload = images.Payload()
     if args.build:
@@ -49,8 +56,8 @@ def make_payload(args, system, tree, guest=None):
     for path in scripts_of(dom0):
         payload.add(path, "rig/" + os.path.relpath(path, dom0))
     if guest:
-        payload.add_text(b"".join(b"%s\n" % s.encode() for s in args.set), "rig/settings")
-        for name in ("vmlinux", "initramfs"):
+        payload.add_text(settings(args.set), "rig/settings")
+        for name in ("vmlinuz", "initramfs"):
             payload.add(os.path.join(guest, name), "root/guest/" + name)
     for path in args.add:
         payload.add(path, "root/" + os.path.basename(path))

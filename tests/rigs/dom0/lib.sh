@@ -33,9 +33,9 @@ await() {
 guest_config() {
 	cat <<-CONFIG
 		name="$1"
-		kernel="/root/guest/vmlinux"
+		kernel="/root/guest/vmlinuz"
 		ramdisk="/root/guest/initramfs"
-		cmdline="console=hvc0 quiet panic=1 ${GUEST_CMDLINE-mitigations=off}"
+		cmdline="console=hvc0 earlyprintk=xen quiet panic=1 ${GUEST_CMDLINE-mitigations=off cryptomgr.notests}"
 		memory=${GUEST_MEMORY:-128}
 	CONFIG
 	if [ "$1" = pv ]; then

@@ -15,6 +15,7 @@
 /* More than this is no use, and each costs a packet. */
 #define POINTS_MAX 65536u
 #define TURN_MS 20
+#define LOOK_MS 200
 
 static bool asked_for_step(const struct qemu_events *e, uint32_t vcpu)
 {
@@ -123,10 +124,15 @@ bool events_trapped(struct qemu *q, uint32_t vcpu, const struct rsp_stop *stop,
 	return stop->watch || events_reached(q, vcpu, registers);
 }
 
+static void start_timer(struct qemu *q, long ms)
+{
+	struct itimerspec time = { .it_value.tv_nsec = ms * 1000000 };
+	timerfd_settime(q->events->timer, 0, &time, NULL);
+}
+
 void events_start_turn(struct qemu *q)
 {
-	struct itimerspec time = { .it_value.tv_nsec = TURN_MS * 1000000 };
-	timerfd_settime(q->events->turn_timer, 0, &time, NULL);
+	start_timer(q, TURN_MS);
 }
 
 static void watch_fd(struct qemu_events *e, int fd)
@@ -147,8 +153,8 @@ static void free_events(struct qemu_events *e)
 		close(e->fd);
 	if (e->wake >= 0)
 		close(e->wake);
-	if (e->turn_timer >= 0)
-		close(e->turn_timer);
+	if (e->timer >= 0)
+		close(e->timer);
 	free(e->points);
 	free(e->steps);
 	free(e);
@@ -162,8 +168,8 @@ static struct qemu_events *new_events(void)
 	e->last = &e->first;
 	e->fd = epoll_create1(EPOLL_CLOEXEC);
 	e->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	e->turn_timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	if (e->fd < 0 || e->wake < 0 || e->turn_timer < 0) {
+	e->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (e->fd < 0 || e->wake < 0 || e->timer < 0) {
 		free_events(e);
 		return NULL;
 	}
@@ -180,7 +186,7 @@ int qemu_events_open(void *machine, uint32_t flags, int *fd_ret, struct hvmi_err
 	int rc = run_hold_stub(q, flags & HVMI_EVENTS_TAKE_OVER, err);
 	if (!rc) {
 		watch_fd(e, e->wake);
-		watch_fd(e, e->turn_timer);
+		watch_fd(e, e->timer);
 		watch_fd(e, q->stub->rsp.fd);
 		watch_fd(e, q->monitor.ops->fd(q->monitor.transport));
 		q->events = e;
@@ -348,7 +354,7 @@ int qemu_event_cancel(void *machine, const struct hvmi_event_request *r, struct 
 static int next_turn(struct qemu *q, struct hvmi_error *err)
 {
 	uint64_t times;
-	if (read(q->events->turn_timer, &times, sizeof(times)) != sizeof(times) ||
+	if (read(q->events->timer, &times, sizeof(times)) != sizeof(times) ||
 	    !q->stub->running)
 		return 0;
 	int rc = run_hold(q, err);
@@ -381,6 +387,9 @@ int qemu_event_next(void *machine, struct hvmi_event *event, struct hvmi_registe
 			rc = go_rc ? go_rc : rc;
 		}
 	}
+	/* Where nobody tells us that others resume it, we look. */
+	if (!rc && q->others_paused && q->monitor.ops->fd(q->monitor.transport) < 0)
+		start_timer(q, LOOK_MS);
 	if (!e->first) {
 		eventfd_t count;
 		eventfd_read(e->wake, &count);

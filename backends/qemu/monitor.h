@@ -11,9 +11,9 @@
 #include <hvmi/backend.h>
 
 /* How long QEMU may take to answer, and to greet who connects. */
-#define MONITOR_TIMEOUT_MS 20000
+#define MONITOR_TIMEOUT_MS 10000
 /* The same once it did not: nobody wants to wait again and again. */
-#define MONITOR_LATE_MS 1000
+#define MONITOR_LATE_MS 3000
 #define MONITOR_GREETING_MS 5000
 /* Bytes of an answer that are taken. */
 #define MONITOR_ANSWER_MAX (16u * 1024 * 1024)

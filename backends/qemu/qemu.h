@@ -37,7 +37,7 @@ struct qemu_vcpu {
 struct qemu_events {
 	int fd;			/* the one that is polled: of what follows */
 	int wake;		/* an eventfd: something is pending */
-	int turn_timer;		/* a vCPU that is stepped has had its time */
+	int timer;		/* a vCPU that is stepped has had its time, or one has to look */
 	uint32_t turn;
 	struct qemu_point *points;
 	size_t point_count;

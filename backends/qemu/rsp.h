@@ -11,8 +11,8 @@
 
 /* Bytes of a packet that are taken, without its frame. */
 #define RSP_PACKET_MAX 65536u
-#define RSP_TIMEOUT_MS 20000
-#define RSP_LATE_MS 1000
+#define RSP_TIMEOUT_MS 10000
+#define RSP_LATE_MS 3000
 
 /* Why all vCPUs stopped. */
 struct rsp_stop {

@@ -222,6 +222,14 @@ class Drive:
         self.process.stdout.close()
 
 
+def answers(drive):
+    try:
+        return "rip" in drive("registers", 0)
+    except Failed as e:
+        expect(e.code == "ETIMEDOUT", e)
+        return False
+
+
 def run(tests, package="qemu-system-x86"):
     """Run functions of (build, folder); report each."""
     need("qemu-system-x86_64", package)

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 
-from machine import Drive, Machine, Symbols, expect, leftovers, linux, run, wait_until
+from machine import Drive, Machine, Symbols, answers, expect, leftovers, linux, run, wait_until
 
 SMALL = ["-machine", "q35,memory-backend=ram", "-m", "32M", "-object",
          "memory-backend-memfd,id=ram,size=32M,share=on"]
@@ -185,7 +185,7 @@ def test_stopped(build, folder):
     expect(time.monotonic() - begun < 40, "it takes too long")
     expect(len(drive.read(0, 4096, folder)) == 4096, "mapped RAM is not there")
     machine.process.send_signal(signal.SIGCONT)
-    wait_until(lambda: "rip" in drive("registers", 0), "it to answer")
+    wait_until(lambda: answers(drive), "it to answer")
     drive("pause")
     drive("resume")
     drive("close")

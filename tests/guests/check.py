@@ -8,7 +8,6 @@ import json
 import mmap
 import pathlib
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -308,8 +307,7 @@ def main():
                         help="without what makes recognition easy")
     parser.add_argument("--timeout", type=float, default=600, help="seconds to make the guest")
     arguments = parser.parse_args()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, guests.interrupt)
+    guests.catch_signals()
     try:
         folder = pathlib.Path(guests.make(arguments.guest, arguments.timeout))
     except guests.Skipped as reason:

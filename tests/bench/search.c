@@ -17,7 +17,7 @@ static void search(void *context)
 	const struct image *image = context;
 	static const char *const words[SOUGHT] = {
 		"Linux version ", "BOOT_IMAGE=", "VMCOREINFO", "swapper/0", "/bin/bash", "root:x:0:0",
-		"-----BEGIN", "SSH-2.0-", "HTTP/1.1", "PATH=/usr", "\x7f" "ELF\2\1\1", "\x9f\xeb\1\0",
+		"-----BEGIN", "SSH-2.0-", "HTTP/1.1", "PATH=/usr", "\177ELF\2\1\1", "\x9f\xeb\1\0",
 		"systemd-journald", "password", "\x0f\x05\x48\x3d", "module_layout",
 	};
 	struct hvmi_pattern patterns[SOUGHT];

@@ -69,7 +69,6 @@ if [ -z "$quick" ]; then
 	# What could not be made fails or skips its own test, with its reason.
 	wait "$preparing" || tail -n 20 build-gcc/prepare.log
 	trap - EXIT
-	# An emulator on a busy machine may stumble over its own timers once.
-	run build-gcc -L "$booted" -j "$jobs" --repeat until-pass:2
+	run build-gcc -L "$booted" -j "$jobs"
 fi
 echo "All tests passed."

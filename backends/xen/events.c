@@ -60,15 +60,20 @@ static int open_ring(struct xen *xen, struct xen_events *events, uint32_t flags,
 		return ring_held(xen, "one that uses libhvmi", err);
 	int rc = xen_ring_open(xen, events);
 	if (rc == -EBUSY) {
-		if (!force && rival(name, sizeof(name)))
+		if (!force && rival(name, sizeof(name))) {
+			/* Else it would be taken for ours when this program dies. */
+			xen_holder_drop_ring(xen->holder);
 			return ring_held(xen, name, err);
+		}
 		xen->host->log(xen->host, HVMI_LOG_WARNING,
 			       "domain %u: the ring of a program that %s is taken", xen->domain.id,
 			       force ? "is to be replaced" : "died");
 		xen_ring_recover(xen);
 		rc = xen_ring_open(xen, events);
 	}
-	if (rc == -ENOTSUP || (rc && (errno == ENODEV || errno == EXDEV)))
+	if (rc)
+		xen_holder_drop_ring(xen->holder);
+	if (rc == -ENOTSUP)
 		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
 				      "domain %u cannot have events: they need hardware-assisted "
 				      "paging (hap=1), and exclude memory sharing, paging and live "
@@ -113,8 +118,6 @@ int xen_events_open(void *machine, uint32_t flags, int *fd_ret, struct hvmi_erro
 	} else if (!rc) {
 		rc = open_ring(xen, events, flags, err);
 		libs->xc_domain_unpause(libs->xch, xen->domain.id);
-		if (rc && rc != -EBUSY)
-			xen_holder_drop_ring(xen->holder);
 	}
 	if (rc) {
 		events_free(events);

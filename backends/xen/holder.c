@@ -38,7 +38,7 @@ static void recover(struct xen *xen, struct held *held)
 			       "given back", xen->domain.id);
 		xen_ring_recover(xen);
 	}
-	/* A domain holds no more pauses than this: MAX_DOMAIN_PAUSES would be absurd. */
+	/* The file is root's, but what stands in it need not be what we wrote. */
 	for (int32_t i = 0; i < pauses && i < 4096; i++)
 		xen->libs.xc_domain_unpause(xen->libs.xch, xen->domain.id);
 	if (pauses > 0)

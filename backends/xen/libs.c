@@ -54,6 +54,8 @@ int xen_code(int error)
 		return -ENOENT;
 	case EOPNOTSUPP:
 	case ENOSYS:
+	case ENODEV:	/* no hardware-assisted paging, for rings */
+	case EXDEV:	/* what excludes a ring is in use */
 		return -ENOTSUP;
 	case EFAULT:
 		return -EFAULT;

@@ -149,12 +149,16 @@ int xen_watch_open(const char *where, const struct hvmi_backend_host *host, void
 			rc = hvmi_error_set(err, -EIO, HVMI_NO_ADDRESS,
 					    "no timer can be had: %s", strerror(errno));
 	}
-	if (!rc)
+	if (!rc) {
 		rc = look(watch);
+		if (rc)
+			hvmi_error_set(err, rc, HVMI_NO_ADDRESS,
+				       "Xen does not list its domains (%s): run as root in dom0",
+				       hvmi_error_name(rc));
+	}
 	if (rc) {
 		xen_watch_close(watch);
-		return hvmi_error_set(err, rc, HVMI_NO_ADDRESS, "%s",
-				      err && err->text[0] ? err->text : "Xen lists no domains");
+		return rc;
 	}
 	struct xs_handle *store = watch->libs.store;
 	if (store && watch->libs.xs_watch(store, "@introduceDomain", "hvmi") &&

@@ -13,11 +13,5 @@ conformance() {
 	set -- $(echo "$conformance_line" | tr -cd '0-9 ')
 	passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + ${3:-0}))
 }
-# QEMU's emulation of SVM does not intercept XSETBV and ICEBP.
-except=
-if grep -q AuthenticAMD /proc/cpuinfo; then
-	except='--except write-xcr0 --except debug-icebp'
-fi
-# shellcheck disable=SC2086 # words
-conformance xen:guest $except --cycles "${CYCLES:-50}" --timeout 15
+conformance xen:guest --cycles "${CYCLES:-50}" --timeout 15
 check "the guest ticks after it" guest_alive guest

@@ -33,7 +33,4 @@ int hmp_xp(const char *text, uint64_t gpa, uint64_t *words, size_t count);
 /* `info registers` of an x86 vCPU: sets what it finds. */
 void hmp_registers_x86(const char *text, struct hvmi_registers *ret);
 
-/* `info registers` of an arm64 vCPU. */
-void hmp_registers_arm64(const char *text, struct hvmi_registers *ret);
-
 #endif

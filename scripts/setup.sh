@@ -16,8 +16,7 @@ packages='gcc g++ libc6-dev cmake ninja-build pkg-config zlib1g-dev libzstd-dev 
 	libjansson-dev liblzma-dev make libelf1
 	qemu-system-x86 busybox-static cpio python3 xz-utils zstd libc6-dev-i386'
 if [ "${1:-}" = --tests ]; then
-	packages="$packages clang libclang-rt-dev lld llvm check mandoc binutils valgrind"
-	packages="$packages clang libclang-rt-dev lld llvm check mandoc binutils
+	packages="$packages clang libclang-rt-dev lld llvm check mandoc binutils valgrind
 		qemu-system-arm libvirt-dev libvirt-daemon-system libvirt-clients"
 fi
 

@@ -181,18 +181,16 @@ static int step_monitor(struct xen *xen)
 	return 0;
 }
 
-static int step(struct xen *xen, uint32_t vcpu, bool on)
+static int step_off(struct xen *xen, uint32_t vcpu)
 {
 	const struct xen_libs *libs = &xen->libs;
 	for (uint32_t i = 0; i < xen->domain.vcpus; i++) {
 		if (vcpu != HVMI_ALL_VCPUS && i != vcpu)
 			continue;
 		if (libs->xc_domain_debug_control(libs->xch, xen->domain.id,
-						  on ? XEN_DOMCTL_DEBUG_OP_SINGLE_STEP_ON :
-						       XEN_DOMCTL_DEBUG_OP_SINGLE_STEP_OFF,
-						  i) < 0)
+						  XEN_DOMCTL_DEBUG_OP_SINGLE_STEP_OFF, i) < 0)
 			return -1;
-		xen->events->vcpus[i].stepping = on;
+		xen->events->vcpus[i].stepping = false;
 	}
 	return 0;
 }
@@ -203,7 +201,8 @@ static int monitor_paused(struct xen *xen, const struct hvmi_event_request *r, b
 	const struct xen_libs *libs = &xen->libs;
 	if (libs->xc_domain_pause(libs->xch, xen->domain.id) < 0)
 		return -1;
-	int rc = r->kind == HVMI_EVENT_STEP ? step(xen, r->vcpu, on) : monitor(xen, r, on);
+	/* A request for steps allows them; an answer begins them. */
+	int rc = r->kind != HVMI_EVENT_STEP ? monitor(xen, r, on) : on ? 0 : step_off(xen, r->vcpu);
 	int error = errno;
 	libs->xc_domain_unpause(libs->xch, xen->domain.id);
 	errno = error;

@@ -22,7 +22,10 @@ extern "C" {
 enum hvmi_event_kind {
 	/** An access that the view in use does not allow (view.h): gva, gpa, access. */
 	HVMI_EVENT_ACCESS = 1,
-	/** An instruction was executed while the vCPU was single-stepped. */
+	/**
+	 * An instruction was executed while the vCPU was single-stepped. The request allows it;
+	 * HVMI_ANSWER_STEP begins it.
+	 */
 	HVMI_EVENT_STEP = 2,
 	/**
 	 * A breakpoint was reached: gva, and gpa where it is known. Requested by address where

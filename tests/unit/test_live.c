@@ -27,6 +27,7 @@ enum {
 #define SLOTS 200u
 #define MODULES 16u
 #define AN_MM 32u
+#define READS_A_CHANGE 32u	/* and a list of 125 tasks takes thousands */
 #define POISON UINT64_C(0xdead000000000122)
 
 static bool can_pause = true;
@@ -258,11 +259,22 @@ static int list(uint32_t flags, uint32_t steady, uint32_t *steady_ret, uint32_t 
 }
 
 static atomic_bool stop;
+static atomic_uint reads;
 
-/* Tasks come and go without a pause, and their memory is used again at once. */
+static void count_reads(uint64_t gpa)
+{
+	(void)gpa;
+	atomic_fetch_add_explicit(&reads, 1, memory_order_relaxed);
+}
+
+/*
+ * Tasks come and go all the time, and their memory is used again at once. The pace is set by the
+ * reader, not by a clock: how often it is disturbed must not depend on how busy the machine is.
+ */
 static void *storm(void *context)
 {
 	uint64_t random = 12345, pid = 1000;
+	unsigned seen = 0;
 	bool alive[SLOTS] = { false };
 	(void)context;
 	for (uint32_t i = 0; !atomic_load(&stop); i++) {
@@ -279,8 +291,9 @@ static void *storm(void *context)
 		else
 			birth(SLOT(slot), ++pid % 900000 + 1000);
 		alive[slot] = !alive[slot];
-		if (i % 4 == 0)
+		while (atomic_load(&reads) - seen < READS_A_CHANGE && !atomic_load(&stop))
 			sched_yield();
+		seen = atomic_load(&reads);
 	}
 	return NULL;
 }
@@ -294,7 +307,7 @@ START_TEST(a_storm)
 		if (i % 4 == 0)
 			birth(SLOT(i), i / 4 + 1);
 	atomic_store(&stop, false);
-	os->list_budget_ns = 200000000;
+	meanwhile = count_reads;
 	ck_assert_int_eq(pthread_create(&thread, NULL, storm, NULL), 0);
 	for (int i = 0; i < 2000; i++) {
 		int rc = list(0, steady, &found, &count, &err);

@@ -20,7 +20,7 @@ bool list_holds(const struct list_walk *walk)
 {
 	uint64_t next, previous;
 	/* What the caller read before is older than what is read here. */
-	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	fence_loads();
 	return read_link(walk, walk->before, &next) == 0 && next == walk->at &&
 	       read_link(walk, walk->at + walk->pointer_bytes, &previous) == 0 &&
 	       previous == walk->before;

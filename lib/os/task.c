@@ -58,9 +58,9 @@ void task_settle(const struct task_reader *reader, struct hvmi_task *ret)
 	uint32_t changed, busy;
 	reader->read(reader, &before);
 	for (uint32_t i = 1;; i++) {
-		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		fence_loads();
 		busy = reader->busy ? reader->busy(reader) : 0;
-		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		fence_loads();
 		reader->read(reader, ret);
 		changed = differences(&before, ret);
 		if (!(changed | busy) || i == READINGS_MAX ||

@@ -50,7 +50,7 @@ static bool entries_hold(struct hvmi_space *space, const uint64_t *gpas, const u
 			 uint32_t count)
 {
 	uint64_t changed = 0;
-	atomic_thread_fence(memory_order_acquire);
+	fence_loads();
 	for (uint32_t i = 0; i < count; i++) {
 		uint64_t value;
 		if (space_entry_read(space, space->entry_shift, gpas[i], &value))

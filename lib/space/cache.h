@@ -72,7 +72,7 @@ static inline bool proof_holds(const struct hvmi_space *space, const struct cach
 {
 	uint64_t changed = 0;
 	/* After the copy, whatever order the processor likes. */
-	atomic_thread_fence(memory_order_acquire);
+	fence_loads();
 	if (__builtin_expect(space->entry_shift == 3, 1))
 		for (uint32_t i = 0; i < proof->count; i++)
 			changed |= entry_load((const void *)proof->places[i], 3) ^ proof->values[i];

@@ -34,7 +34,7 @@ static inline bool hit_holds(const struct hvmi_space *space, const struct hit *h
 {
 	bool holds;
 	if (hit->still) {
-		atomic_thread_fence(memory_order_acquire);
+		fence_loads();
 		holds = atomic_load_explicit(&space->vm->still, memory_order_relaxed) == hit->still;
 	} else {
 		holds = !hit->proof->by_gpa && proof_holds(space, hit->proof);

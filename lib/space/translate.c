@@ -206,7 +206,7 @@ int space_begin(struct hvmi_space *space, uint64_t gva, struct space_use *use)
 bool space_end(struct hvmi_space *space, uint64_t gva, const struct space_use *use)
 {
 	bool holds;
-	atomic_thread_fence(memory_order_acquire);
+	fence_loads();
 	if (use->still && atomic_load_explicit(&space->vm->still, memory_order_relaxed) == use->still)
 		holds = true;
 	else if (use->still)

@@ -27,6 +27,20 @@ static inline void cleanup_free(void *p)
 /* Frees a heap pointer at the end of its scope. */
 #define CLEANUP_FREE __attribute__((cleanup(cleanup_free)))
 
+/*
+ * Loads that come before it are done before those that come after it, also of memory that guests
+ * change.
+ */
+static inline void fence_loads(void)
+{
+#if defined(__SANITIZE_THREAD__) && defined(__x86_64__)
+	/* It knows no fences. This processor does not need one for that, just the compiler. */
+	__asm__ volatile("" : : : "memory");
+#else
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+#endif
+}
+
 /* Guest data is little-endian and rarely aligned. */
 static inline uint16_t load_le16(const void *p)
 {

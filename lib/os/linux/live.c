@@ -10,9 +10,9 @@ static bool locked(const struct hvmi_os *os, struct hvmi_space *space, enum linu
 		   uint64_t object, uint64_t mask)
 {
 	uint64_t value;
-	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	fence_loads();
 	bool yes = linux_read(os, space, member, object, &value) == 0 && (value & mask);
-	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	fence_loads();
 	return yes;
 }
 
@@ -41,7 +41,7 @@ int linux_task_mm(const struct hvmi_os *os, struct hvmi_space *space, const stru
 		  uint64_t *ret, struct hvmi_error *err)
 {
 	uint64_t pid, start, mm;
-	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	fence_loads();
 	if (linux_read(os, space, LINUX_TASK_MM, task->object, &mm))
 		return hvmi_error_set(err, -EFAULT, task->object,
 				      "the task at 0x%llx cannot be read",

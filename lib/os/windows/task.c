@@ -395,7 +395,7 @@ int windows_task_check(const struct hvmi_os *os, struct hvmi_space *space,
 {
 	struct hvmi_task now = { 0 };
 	uint64_t process = windows_task_process(os, space, task);
-	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	fence_loads();
 	if (!process || windows_process_read(os, space, process, &now))
 		return hvmi_error_set(err, -EFAULT, task->object,
 				      "the process of the task at 0x%llx cannot be read",

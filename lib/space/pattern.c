@@ -150,6 +150,9 @@ AVX2 static inline __m256i look_up(__m256i low, __m256i high, const uint8_t *at)
 		_mm256_shuffle_epi8(high, _mm256_and_si256(_mm256_srli_epi16(bytes, 4), nibble)));
 }
 
+typedef size_t (*next_fn)(const struct pattern_set *set, const uint8_t *bytes, size_t i, size_t len,
+			  uint8_t buckets[64]);
+
 /* Which buckets' anchors may be at each of 32 places. */
 struct nibbles {
 	__m256i low[PATTERN_ANCHOR], high[PATTERN_ANCHOR];
@@ -187,6 +190,36 @@ AVX2 static __attribute__((noinline)) size_t next_avx2(const struct pattern_set 
 	return i;
 }
 
+#define AVX512 __attribute__((target("avx512bw")))
+
+AVX512 static inline __m512i look_up_wide(const struct pattern_set *set, uint32_t k, __m512i bytes)
+{
+	__m512i nibble = _mm512_set1_epi8(0xf);
+	__m512i low = _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)set->low[k]));
+	__m512i high = _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)set->high[k]));
+	return _mm512_and_si512(
+		_mm512_shuffle_epi8(low, _mm512_and_si512(bytes, nibble)),
+		_mm512_shuffle_epi8(high, _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble)));
+}
+
+AVX512 static __attribute__((noinline)) size_t next_avx512(const struct pattern_set *set,
+							   const uint8_t *bytes, size_t i,
+							   size_t len, uint8_t buckets[64])
+{
+	for (; i + 64 + PATTERN_ANCHOR <= len; i += 64) {
+		const uint8_t *at = bytes + i;
+		__m512i a = look_up_wide(set, 0, _mm512_loadu_si512(at));
+		__m512i b = look_up_wide(set, 1, _mm512_loadu_si512(at + 1));
+		__m512i c = look_up_wide(set, 2, _mm512_loadu_si512(at + 2));
+		__m512i m = _mm512_and_si512(_mm512_and_si512(a, b), c);
+		if (__builtin_expect(!_mm512_test_epi8_mask(m, m), 1))
+			continue;
+		_mm512_storeu_si512(buckets, m);
+		break;
+	}
+	return i;
+}
+
 AVX2 static uint64_t places_of(const uint8_t buckets[64])
 {
 	__m256i a = _mm256_loadu_si256((const void *)buckets), zero = _mm256_setzero_si256();
@@ -196,12 +229,12 @@ AVX2 static uint64_t places_of(const uint8_t buckets[64])
 	return low | (uint64_t)high << 32;
 }
 
-static int run_avx2(const struct pattern_run *run)
+static int run_wide(const struct pattern_run *run, next_fn next)
 {
 	uint8_t buckets[64];
 	size_t i = 0;
 	for (;; i += 64) {
-		i = next_avx2(run->set, run->bytes, i, run->len, buckets);
+		i = next(run->set, run->bytes, i, run->len, buckets);
 		if (i + 64 + PATTERN_ANCHOR > run->len)
 			return run_plain(run, i);
 		for (uint64_t places = places_of(buckets); places; places &= places - 1) {
@@ -220,8 +253,10 @@ int pattern_set_run(const struct pattern_set *set, enum pattern_engine engine, c
 {
 	struct pattern_run run = { set, bytes, len, begin_max, base, found, context, at_ret };
 #ifdef __x86_64__
-	if (engine == PATTERN_BEST && __builtin_cpu_supports("avx2"))
-		return run_avx2(&run);
+	if (engine == PATTERN_BEST && __builtin_cpu_supports("avx512bw"))
+		return run_wide(&run, next_avx512);
+	if (engine != PATTERN_PLAIN && __builtin_cpu_supports("avx2"))
+		return run_wide(&run, next_avx2);
 #endif
 	(void)engine;
 	return run_plain(&run, 0);

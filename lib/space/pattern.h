@@ -27,8 +27,8 @@ struct pattern_set {
 /* -EINVAL: see hvmi_search(). The patterns must outlive the set. */
 int pattern_set_init(struct pattern_set *set, const struct hvmi_pattern *patterns, uint32_t count);
 
-/* Which look-ups are used; for tests. */
-enum pattern_engine { PATTERN_BEST, PATTERN_PLAIN };
+/* Which look-ups are used at most; for tests. */
+enum pattern_engine { PATTERN_BEST, PATTERN_AVX2, PATTERN_PLAIN };
 
 /*
  * Tell every match that lies in `bytes` and begins before `begin_max`; base: the address of bytes[0].

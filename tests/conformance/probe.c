@@ -211,12 +211,32 @@ static uint32_t let_happen(struct machine *m, const struct hvmi_event *event)
 	}
 }
 
+/*
+ * The vCPU comes to an instruction again and again while it is asked for; where it cannot be emulated, one
+ * looks away for a moment.
+ */
+static void look_away(struct machine *m, const struct hvmi_event *event)
+{
+	struct hvmi_event_request r = request_of(event->kind);
+	int asked = hvmi_events_cancel(m->events, &r, &error);
+	GOOD(hvmi_events_answer(m->events, event, NULL, &error));
+	nap_ms(5);
+	if (asked == 0)
+		GOOD(hvmi_events_request(m->events, &r, &error));
+}
+
 void pass_on(struct machine *m, const struct hvmi_event *event)
 {
 	struct hvmi_answer a = { .size = sizeof(a), .flags = let_happen(m, event) };
 	m->foreign++;
-	if (event->flags & HVMI_EVENT_WAITS)
-		GOOD(hvmi_events_answer(m->events, event, &a, &error));
+	if (!(event->flags & HVMI_EVENT_WAITS))
+		return;
+	int r = event->kind == HVMI_EVENT_CPUID && !a.flags ? -ENOTSUP :
+		hvmi_events_answer(m->events, event, &a, &error);
+	if (r == -ENOTSUP && a.flags != HVMI_ANSWER_REINJECT)
+		look_away(m, event);
+	else
+		GOOD(r);
 }
 
 bool event_at(const struct hvmi_event *event, uint64_t where)

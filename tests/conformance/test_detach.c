@@ -28,11 +28,7 @@ static const char *disturb(struct machine *m)
 	if (hvmi_vm_capability(m->vm, HVMI_CAN_EVENT + HVMI_EVENT_CPUID, NULL) == 0) {
 		r = request_of(HVMI_EVENT_CPUID);
 		GOOD(hvmi_events_request(m->events, &r, &error));
-		if (hvmi_vm_capability(m->vm, HVMI_CAN_INT3, NULL) == 0) {
-			r = request_of(HVMI_EVENT_BREAKPOINT);
-			GOOD(hvmi_events_request(m->events, &r, &error));
-		}
-		return "CPUID and int3";
+		return "CPUID";
 	}
 	skip("no kind of event that disturbs can be had");
 }
@@ -44,8 +40,6 @@ static void start_disturbed(struct machine *m, unsigned i)
 		start_call(i % (last_vcpu() + 1), user_place(PLACE_steps), i, 0, 0);
 	else if (hvmi_vm_capability(m->vm, HVMI_CAN_EVENT + HVMI_EVENT_ACCESS, NULL) == 0)
 		start_call(i % (last_vcpu() + 1), user_place(PLACE_write), m->box.data, i, 0);
-	else if (i % 2 && hvmi_vm_capability(m->vm, HVMI_CAN_INT3, NULL) == 0)
-		start_call(i % (last_vcpu() + 1), user_place(PLACE_int3), i, 0, 0);
 	else
 		start_call(i % (last_vcpu() + 1), user_place(PLACE_cpuid), 0, 0, m->box.data);
 }

@@ -271,18 +271,14 @@ static void cpuid(void)
 		guest_read(out, seen, sizeof(seen));
 		for (uint32_t i = 0; i < 4; i++)
 			SAME(seen[i], 0x11 * (i + 1));
-		if (hvmi_vm_capability(machine.vm, HVMI_CAN_EMULATE, NULL) == 0) {
-			start_call(last_vcpu(), at, 4, 1, out);
-			event = expect(HVMI_EVENT_CPUID, at);
-		}
+		start_call(last_vcpu(), at, 4, 1, out);
+		event = expect(HVMI_EVENT_CPUID, at);
 	}
 	/* And what it would have seen. */
-	if (hvmi_vm_capability(machine.vm, HVMI_CAN_EMULATE, NULL) == 0) {
-		answer(&event, HVMI_ANSWER_EMULATE);
-		end_call();
-		guest_read(out, seen, sizeof(seen));
-		CHECK(memcmp(seen, plain, sizeof(seen)) == 0);
-	}
+	pass_on(&machine, &event);
+	end_call();
+	guest_read(out, seen, sizeof(seen));
+	CHECK(memcmp(seen, plain, sizeof(seen)) == 0);
 	GOOD(hvmi_events_cancel(machine.events, &r, &error));
 }
 
@@ -356,8 +352,8 @@ static void descriptors(void)
 	need_event(HVMI_EVENT_DESCRIPTOR);
 	descriptor(PLACE_idt, HVMI_X86_IDTR_BASE, true);
 	descriptor(PLACE_gdt, HVMI_X86_GDTR_BASE, true);
-	descriptor(PLACE_ldt, HVMI_X86_LDTR_BASE, true);
-	descriptor(PLACE_tr, HVMI_X86_TR_BASE, false);
+	descriptor(PLACE_ldt, HVMI_X86_LDTR_SELECTOR, true);
+	descriptor(PLACE_tr, HVMI_X86_TR_SELECTOR, false);
 }
 
 static uint64_t request_place(bool kernel)

@@ -137,7 +137,7 @@ static void start(struct sim *sim)
 static void deliver_injection(struct sim *sim)
 {
 	struct run *run = busy_run(sim->probe);
-	const struct hvmi_event_request *r = probe_request(sim->probe, HVMI_EVENT_INTERRUPT);
+	static const struct hvmi_event_request waits;
 	/* Without one it is the timer that comes next. */
 	struct hvmi_event event = { .kind = HVMI_EVENT_INTERRUPT, .vector = 0xec,
 				    .gva = HVMI_NO_ADDRESS, .gpa = HVMI_NO_ADDRESS };
@@ -151,8 +151,8 @@ static void deliver_injection(struct sim *sim)
 		run->inject = false;
 		cpu_deliver(sim, run->injection.vector, run->injection.cr2);
 	}
-	if (confirm && r)
-		probe_tell(sim, r, event);
+	if (confirm)
+		probe_tell(sim, &waits, event);
 }
 
 /* 1: the vCPU waits. */
@@ -263,6 +263,9 @@ int probe_capability(void *machine, uint32_t capability, struct hvmi_error *err)
 	const struct sim *sim = machine;
 	if (capability == HVMI_CAN_PAUSE || capability == HVMI_CAN_SET_REGISTERS)
 		return 0;
+	if (capability == HVMI_CAN_EVENT + HVMI_EVENT_INTERRUPT && sim->probe)
+		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
+				      "sim: such events come in answer to HVMI_ANSWER_CONFIRM");
 	if (capability == HVMI_CAN_PAGE_WALK_RIGHT ||
 	    capability == HVMI_CAN_EVENT + HVMI_EVENT_EXIT)
 		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
@@ -393,7 +396,7 @@ static int check_answer(struct sim_probe *probe, uint32_t vcpu, const struct hvm
 	return 0;
 }
 
-static void goes_on(struct sim_probe *probe, struct run *run, const struct hvmi_answer *a)
+static void goes_on(struct run *run, const struct hvmi_answer *a)
 {
 	if (a->flags & HVMI_ANSWER_VIEW)
 		run->view = a->view;
@@ -410,7 +413,7 @@ static void goes_on(struct sim_probe *probe, struct run *run, const struct hvmi_
 		run->inject = true;
 		run->injection = *a->injection;
 	}
-	if (a->flags & HVMI_ANSWER_CONFIRM && probe_request(probe, HVMI_EVENT_INTERRUPT))
+	if (a->flags & HVMI_ANSWER_CONFIRM)
 		run->confirm = true;
 }
 
@@ -424,7 +427,7 @@ int probe_event_answer(void *machine, const struct hvmi_event *event,
 	if (r)
 		return r;
 	run->waits--;
-	goes_on(sim->probe, run, answer);
+	goes_on(run, answer);
 	for (uint32_t id = 1; answer->flags & HVMI_ANSWER_REGISTERS && id < HVMI_REGISTER_END; id++)
 		if (hvmi_registers_known(answer->registers, id))
 			vcpu->values[id] = answer->registers->values[id];

@@ -327,3 +327,18 @@ struct hvmi_event stop_before(uint32_t vcpu, enum probe_place place, uint64_t a,
 {
 	return stop_at(vcpu, exec_place(place), a, b);
 }
+
+struct hvmi_event stop_anywhere(uint32_t vcpu)
+{
+	struct hvmi_event_request r = request_of(HVMI_EVENT_CPUID);
+	uint64_t at = user_place(PLACE_cpuid);
+	/* Emulators of AMD's SVM know no intercept of int3: CPUID is the surer way there. */
+	if (hvmi_vm_capability(machine.vm, HVMI_CAN_BREAKPOINTS, NULL) == 0 ||
+	    hvmi_vm_capability(machine.vm, HVMI_CAN_EVENT + HVMI_EVENT_CPUID, NULL))
+		return stop_before(vcpu, PLACE_steps, 1, 0);
+	request(&r);
+	start_call(vcpu, at, 0, 0, data_page(0));
+	struct hvmi_event event = expect(HVMI_EVENT_CPUID, at);
+	GOOD(hvmi_events_cancel(machine.events, &r, &error));
+	return event;
+}

@@ -142,6 +142,8 @@ void answer_at(const struct hvmi_event *event, uint32_t flags, uint64_t rip, con
  */
 struct hvmi_event stop_at(uint32_t vcpu, uint64_t function, uint64_t a, uint64_t b);
 struct hvmi_event stop_before(uint32_t vcpu, enum probe_place place, uint64_t a, uint64_t b);
+/* A vCPU of the probe that waits, no matter where; it goes on without meeting anything again. */
+struct hvmi_event stop_anywhere(uint32_t vcpu);
 int64_t now_ms(void);
 void nap_ms(int ms);
 

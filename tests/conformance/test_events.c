@@ -347,7 +347,7 @@ static void answers(void)
 {
 	need_probe(0);
 	open_events();
-	struct hvmi_event event = stop_before(0, PLACE_steps, 1, 0);
+	struct hvmi_event event = stop_anywhere(0);
 	struct hvmi_answer a = { .size = sizeof(a),
 				 .flags = HVMI_ANSWER_STEP | HVMI_ANSWER_STEP_OFF };
 	SAME(hvmi_events_answer(machine.events, &event, &a, &error), -EINVAL);
@@ -373,7 +373,7 @@ static void answers(void)
 	SAME(hvmi_events_answer(machine.events, &other, NULL, &error), -ENOENT);
 	GOOD(hvmi_events_answer(machine.events, &event, NULL, &error));
 	SAME(hvmi_events_answer(machine.events, &event, NULL, &error), -ENOENT);
-	SAME(end_call().values[0], 7);
+	end_call();
 }
 
 /* A page fault that never was: the guest's own handler sees it. */
@@ -385,7 +385,7 @@ static void inject(bool by_answer)
 	need(HVMI_CAN_INJECT);
 	open_events();
 	uint64_t before = mailbox_now().sigsegvs;
-	struct hvmi_event event = stop_before(last_vcpu(), PLACE_steps, 1, 0);
+	struct hvmi_event event = stop_anywhere(last_vcpu());
 	if (by_answer) {
 		struct hvmi_answer a = { .size = sizeof(a), .flags = HVMI_ANSWER_INJECT,
 					 .injection = &fault };
@@ -395,7 +395,7 @@ static void inject(bool by_answer)
 		SAME(hvmi_vm_inject(machine.vm, event.vcpu, &fault, &error), -EBUSY);
 		answer(&event, 0);
 	}
-	SAME(end_call().values[0], 7);
+	end_call();
 	struct probe_mailbox box = mailbox_now();
 	SAME(box.sigsegvs, before + 1);
 	SAME(box.fault, 0xdead0000);
@@ -418,24 +418,23 @@ static void inject_confirmed(void)
 	need_probe(PROBE_SIGNALS);
 	need(HVMI_CAN_INJECT);
 	need(HVMI_CAN_CONFIRM);
-	need_event(HVMI_EVENT_INTERRUPT);
 	open_events();
-	struct hvmi_event_request r = request_of(HVMI_EVENT_INTERRUPT);
-	request(&r);
 	uint64_t before = mailbox_now().sigsegvs;
-	struct hvmi_event event = stop_before(last_vcpu(), PLACE_steps, 1, 0);
+	struct hvmi_event event = stop_anywhere(last_vcpu());
 	struct hvmi_answer a = { .size = sizeof(a),
 				 .flags = HVMI_ANSWER_INJECT | HVMI_ANSWER_CONFIRM,
 				 .injection = &fault };
+	/* It comes in answer to that, whether such events can be requested or not. */
+	uint64_t rip = event_register(&event, HVMI_X86_RIP);
 	answer_with(&event, &a);
-	event = expect(HVMI_EVENT_INTERRUPT, exec_place(PLACE_steps));
+	event = expect(HVMI_EVENT_INTERRUPT, rip);
 	SAME(event.vcpu, last_vcpu());
 	SAME(event.vector, 14);
 	SAME(event.type, 3);
 	SAME(event.error_code, 4);
 	SAME(event.cr2, 0xbeef0000);
 	answer(&event, 0);
-	SAME(end_call().values[0], 7);
+	end_call();
 	SAME(mailbox_now().sigsegvs, before + 1);
 }
 

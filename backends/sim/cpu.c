@@ -323,13 +323,12 @@ static bool cpuid(struct insn *i)
 	return true;
 }
 
-/* @p what: the base of a table, or a selector, which has no limit. */
-static bool descriptor(struct insn *i, uint32_t what, uint32_t limit, bool load)
+static bool descriptor(struct insn *i, uint32_t base, uint32_t limit, bool load)
 {
 	struct hvmi_event event = plain(HVMI_EVENT_DESCRIPTOR);
 	uint8_t bytes[10] = { 0 };
 	const struct hvmi_event_request *r = probe_request(i->probe, HVMI_EVENT_DESCRIPTOR);
-	event.reg = what;
+	event.reg = base;
 	event.access = load ? HVMI_RIGHT_WRITE : HVMI_RIGHT_READ;
 	if (!tell(i, r, event))
 		return false;
@@ -339,19 +338,19 @@ static bool descriptor(struct insn *i, uint32_t what, uint32_t limit, bool load)
 	if (!limit) {
 		/* LDTR and TR: a selector, in a register. */
 		if (load)
-			i->regs[what] = (uint16_t)*gpr(i, i->rm);
+			i->regs[base - 1] = (uint16_t)*gpr(i, i->rm);
 		else
-			*gpr(i, i->rm) = i->regs[what];
+			*gpr(i, i->rm) = i->regs[base - 1];
 		return true;
 	}
 	if (!touch(i, i->address, 10, load ? HVMI_RIGHT_READ : HVMI_RIGHT_WRITE))
 		return false;
 	memcpy(bytes, &i->regs[limit], 2);
-	memcpy(bytes + 2, &i->regs[what], 8);
+	memcpy(bytes + 2, &i->regs[base], 8);
 	if (!transfer(i, i->address, bytes, 10, !load))
 		return false;
 	i->regs[limit] = bytes[0] | (uint64_t)bytes[1] << 8;
-	memcpy(&i->regs[what], bytes + 2, 8);
+	memcpy(&i->regs[base], bytes + 2, 8);
 	return true;
 }
 
@@ -430,7 +429,7 @@ static bool two_bytes(struct insn *i)
 	case 0x00:
 		if (!modrm(i) || i->mod != 3 || (i->reg & 7) > 3)
 			return i->stopped ? false : stop(i, CPU_UNKNOWN);
-		return descriptor(i, i->reg & 1 ? HVMI_X86_TR_SELECTOR : HVMI_X86_LDTR_SELECTOR, 0,
+		return descriptor(i, i->reg & 1 ? HVMI_X86_TR_BASE : HVMI_X86_LDTR_BASE, 0,
 				  i->reg & 2);
 	case 0x01:
 		return system_group(i);

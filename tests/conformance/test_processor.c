@@ -352,8 +352,8 @@ static void descriptors(void)
 	need_event(HVMI_EVENT_DESCRIPTOR);
 	descriptor(PLACE_idt, HVMI_X86_IDTR_BASE, true);
 	descriptor(PLACE_gdt, HVMI_X86_GDTR_BASE, true);
-	descriptor(PLACE_ldt, HVMI_X86_LDTR_SELECTOR, true);
-	descriptor(PLACE_tr, HVMI_X86_TR_SELECTOR, false);
+	descriptor(PLACE_ldt, HVMI_X86_LDTR_BASE, true);
+	descriptor(PLACE_tr, HVMI_X86_TR_BASE, false);
 }
 
 static uint64_t request_place(bool kernel)

@@ -21,11 +21,14 @@ struct request {
 	const char *pid, *root, *levels;
 };
 
+#define ARM64_MODE 6
+
 static struct hvmi_space *open_space(struct tool *tool, const struct request *request)
 {
 	static const uint32_t modes[] = {
 		[2] = HVMI_PAGING_X86_32, [3] = HVMI_PAGING_X86_PAE,
 		[4] = HVMI_PAGING_X86_4LEVEL, [5] = HVMI_PAGING_X86_5LEVEL,
+		[ARM64_MODE] = HVMI_PAGING_ARM64,
 	};
 	struct hvmi_space *space = NULL;
 	struct hvmi_task task = { .size = sizeof(task) };
@@ -36,6 +39,10 @@ static struct hvmi_space *open_space(struct tool *tool, const struct request *re
 		if (levels < 2)
 			tool_die(TOOL_USAGE, "--levels is 2 to 5");
 		tool_open(tool);
+		struct hvmi_vm_info info = { .size = sizeof(info) };
+		hvmi_vm_get_info(tool->vm, &info);
+		if (info.arch == HVMI_ARCH_ARM64)
+			levels = ARM64_MODE;
 		struct hvmi_space_config config = {
 			.size = sizeof(config), .root = root, .paging = modes[levels],
 			.flags = levels == 2 ? HVMI_SPACE_PSE : HVMI_SPACE_NX,

@@ -30,7 +30,12 @@ enum hvmi_paging {
 	HVMI_PAGING_X86_32 = 1,		/**< 2 levels, 4 KiB and (with PSE) 4 MiB pages, PSE-36 */
 	HVMI_PAGING_X86_PAE = 2,	/**< 3 levels, 4 KiB and 2 MiB */
 	HVMI_PAGING_X86_4LEVEL = 3,	/**< 48-bit, 4 KiB, 2 MiB, 1 GiB */
-	HVMI_PAGING_X86_5LEVEL = 4	/**< LA57: 57-bit, 4 KiB, 2 MiB, 1 GiB */
+	HVMI_PAGING_X86_5LEVEL = 4,	/**< LA57: 57-bit, 4 KiB, 2 MiB, 1 GiB */
+	/**
+	 * VMSAv8-64, granule of 4 KiB, 48 bits in 4 levels, of an arm64 machine. One root for both
+	 * halves of the space, as Windows has it: TTBR1_EL1 is 2 KiB behind TTBR0_EL1.
+	 */
+	HVMI_PAGING_ARM64 = 5
 };
 
 /** hvmi_space_config.flags: CR4.PSE, 4 MiB pages in HVMI_PAGING_X86_32. */

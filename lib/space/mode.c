@@ -49,6 +49,13 @@ static const struct mode modes[] = {
 		{ .index_bits = 9, .large = true },
 		{ .index_bits = 9 },
 	} },
+	[HVMI_PAGING_ARM64] = { .entry_shift = 3, .address_bits = 48, .sign_extended = true,
+				.level_count = 4, .levels = {
+		{ .index_bits = 9 },
+		{ .index_bits = 9 },
+		{ .index_bits = 9 },
+		{ .index_bits = 9 },
+	} },
 	[HVMI_PAGING_X86_5LEVEL] = { .entry_shift = 3, .address_bits = 57, .sign_extended = true,
 				     .level_count = 5, .levels = {
 		{ .index_bits = 9, .ps_reserved = true },
@@ -58,6 +65,21 @@ static const struct mode modes[] = {
 		{ .index_bits = 9 },
 	} },
 };
+
+/*
+ * Arm ARM (DDI 0487), D8.3: bit 0 valid; bit 1 a table, at the last level a page; else a block, which
+ * may be 2 MiB or 1 GiB.
+ */
+static void set_level_arm64(struct space_level *level)
+{
+	bool leaf = level->shift == 12, block = !leaf && level->shift < 39;
+	level->arm64 = true;
+	level->table_test = leaf ? 0 : ENTRY_PRESENT | ENTRY_ARM64_TABLE;
+	level->table_value = ENTRY_PRESENT | ENTRY_ARM64_TABLE;
+	level->page_test = leaf || block ? ENTRY_PRESENT | ENTRY_ARM64_TABLE : 0;
+	level->page_value = leaf ? ENTRY_PRESENT | ENTRY_ARM64_TABLE : ENTRY_PRESENT;
+	level->page_mask = bits(47, level->shift);
+}
 
 /* Reserved in every entry of 8 bytes: 4.4.2 (PAE), 4.5.4 (4-level and 5-level). */
 static uint64_t reserved_high(const struct hvmi_space_config *config, uint32_t physical_bits,
@@ -136,15 +158,21 @@ int space_set_mode(struct hvmi_space *space, struct hvmi_error *err)
 	space->address_bits = mode->address_bits;
 	space->sign_extended = mode->sign_extended;
 	uint32_t shift = 12;
-	for (uint32_t i = mode->level_count; i-- > 0; shift += mode->levels[i].index_bits)
+	for (uint32_t i = mode->level_count; i-- > 0; shift += mode->levels[i].index_bits) {
 		set_level(space, &mode->levels[i], shift, &space->levels[i]);
+		if (config->paging == HVMI_PAGING_ARM64)
+			set_level_arm64(&space->levels[i]);
+	}
 	if (!mode->level_count)
 		return 0;
 	space->direct = mode->entry_shift == 3 && !space->vm->physmap;
 	/* Of a PDPTE of PAE they are reserved. */
-	space->noted = config->paging == HVMI_PAGING_X86_PAE ? 0 : ENTRY_ACCESSED | ENTRY_DIRTY;
+	space->noted = config->paging == HVMI_PAGING_X86_PAE ? 0 :
+		       config->paging == HVMI_PAGING_ARM64   ? ENTRY_ARM64_ACCESSED :
+							       ENTRY_ACCESSED | ENTRY_DIRTY;
 	/* CR3: tables 4-3, 4-7 and 4-12. The four PDPTEs of PAE are aligned to 32 bytes only. */
-	space->table_mask = bits(mode->entry_shift == 2 ? 31 : 51, 12);
+	space->table_mask = bits(mode->entry_shift == 2		     ? 31 :
+				 config->paging == HVMI_PAGING_ARM64 ? 47 : 51, 12);
 	if (config->paging == HVMI_PAGING_X86_PAE)
 		space->root = config->root & bits(31, 5);
 	else

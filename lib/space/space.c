@@ -25,9 +25,14 @@ HVMI_API int hvmi_space_create(struct hvmi_vm *vm, const struct hvmi_space_confi
 		rc = hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS,
 				    "struct hvmi_space_config holds what this version does not "
 				    "know: zero it and set size");
-	else if (vm->description.arch == HVMI_ARCH_ARM64)
+	else if ((vm->description.arch == HVMI_ARCH_ARM64) !=
+		 (space->config.paging == HVMI_PAGING_ARM64) &&
+		 vm->description.arch != HVMI_ARCH_UNKNOWN)
 		rc = hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS,
-				    "x86 paging makes no sense in an arm64 machine");
+				    "paging of %s makes no sense in %s machine",
+				    space->config.paging == HVMI_PAGING_ARM64 ? "arm64" : "x86",
+				    space->config.paging == HVMI_PAGING_ARM64 ? "an x86" :
+										"an arm64");
 	else
 		rc = space_set_mode(space, err);
 	if (rc) {

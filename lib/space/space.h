@@ -20,6 +20,9 @@
 #define ENTRY_DIRTY (1ull << 6)
 #define ENTRY_PS (1ull << 7)
 #define ENTRY_NX (1ull << 63)
+/* Of arm64, where they are other bits: Arm ARM (DDI 0487), D8.3. */
+#define ENTRY_ARM64_TABLE (1ull << 1)
+#define ENTRY_ARM64_ACCESSED (1ull << 10)
 
 /* What the entries of one level mean in one address space, such that one algorithm does for all. */
 struct space_level {
@@ -30,6 +33,7 @@ struct space_level {
 	uint64_t page_test, page_value;
 	uint64_t page_mask;		/* address bits of a page in their place ... */
 	uint64_t page_high;		/* ... and those that belong PSE36_SHIFT bits higher */
+	bool arm64;
 	uint64_t given;			/* rights that the entries of this level do not limit */
 };
 #define PSE36_SHIFT 19			/* 4.3: bits 20:13 of a PDE are bits 39:32 of the page */
@@ -79,9 +83,25 @@ static inline uint64_t entry_page(const struct space_level *level, uint64_t entr
  */
 #define RIGHTS_ALL UINT64_MAX
 
+/*
+ * An entry of arm64 as x86 would say it. A table: APTable in bits 62:61, UXNTable 60, PXNTable 59; a
+ * page or block: AP[2:1] in bits 7:6, UXN 54, PXN 53. Execution is what the page's owner may.
+ */
+static inline uint64_t rights_arm64(const struct space_level *level, uint64_t entry)
+{
+	bool table = (entry & level->table_test) == level->table_value;
+	bool user = table ? !(entry >> 61 & 1) : entry >> 6 & 1;
+	bool read_only = entry >> (table ? 62 : 7) & 1;
+	bool never = table ? (entry >> 59 & 3) == 3 : entry >> (user ? 54 : 53) & 1;
+	return ENTRY_PRESENT | (read_only ? 0 : ENTRY_WRITE) | (user ? ENTRY_USER : 0) |
+	       (never ? ENTRY_NX : 0);
+}
+
 static inline uint64_t rights_combine(uint64_t rights, const struct space_level *level,
 				      uint64_t entry)
 {
+	if (__builtin_expect(level->arm64, 0))
+		entry = rights_arm64(level, entry);
 	return rights & ((entry ^ ENTRY_NX) | level->given);
 }
 

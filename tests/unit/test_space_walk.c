@@ -511,6 +511,62 @@ START_TEST(lost_tables)
 }
 END_TEST
 
+/* Arm ARM (DDI 0487), D8.3: pages and blocks, and rights that each level takes away. */
+START_TEST(arm64)
+{
+	static const struct {
+		uint64_t table, entry;	/* flags of the tables above, and of the page */
+		uint32_t level, rights;
+	} cases[] = {
+		{ 0, 0x403, 1, HVMI_RIGHT_READ | HVMI_RIGHT_WRITE | HVMI_RIGHT_EXECUTE },
+		{ 0, 0x483, 1, HVMI_RIGHT_READ | HVMI_RIGHT_EXECUTE },
+		{ 0, 0x443 | 1ull << 54, 1, HVMI_RIGHT_READ | HVMI_RIGHT_WRITE | HVMI_RIGHT_USER },
+		{ 0, 0x443 | 1ull << 53, 1,
+		  HVMI_RIGHT_READ | HVMI_RIGHT_WRITE | HVMI_RIGHT_USER | HVMI_RIGHT_EXECUTE },
+		{ 0, 0x403 | 1ull << 53, 1, HVMI_RIGHT_READ | HVMI_RIGHT_WRITE },
+		{ 1ull << 62, 0x443, 1, HVMI_RIGHT_READ | HVMI_RIGHT_USER | HVMI_RIGHT_EXECUTE },
+		{ 1ull << 61, 0x443, 1, HVMI_RIGHT_READ | HVMI_RIGHT_WRITE | HVMI_RIGHT_EXECUTE },
+		{ 3ull << 59, 0x403, 1, HVMI_RIGHT_READ | HVMI_RIGHT_WRITE },
+		{ 0, 0x401, 2, HVMI_RIGHT_READ | HVMI_RIGHT_WRITE | HVMI_RIGHT_EXECUTE },
+		{ 0, 0x401, 3, HVMI_RIGHT_READ | HVMI_RIGHT_WRITE | HVMI_RIGHT_EXECUTE },
+	};
+	const uint64_t gva = 0xfffff80312345678ull, frame = 0x40000000;
+	vm = machine_open(HVMI_OPEN_WRITE, "arch arm64\nram 0 16M\n");
+	struct hvmi_space_config config = { .size = sizeof(config), .root = TABLES,
+					    .paging = HVMI_PAGING_ARM64 };
+	ck_assert_int_eq(hvmi_space_create(vm, &config, &space, NULL), 0);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		uint64_t table = TABLES;
+		for (uint32_t level = 4; level > 0; level--, table += 0x1000) {
+			bool last = level == cases[i].level;
+			uint64_t at = table + (gva >> (3 + 9 * level) & 511) * 8;
+			uint64_t entry = last ? frame | cases[i].entry :
+						(table + 0x1000) | 3 | cases[i].table;
+			ck_assert_int_eq(hvmi_vm_write(vm, at, &entry, 8, NULL), 0);
+			if (last)
+				break;
+		}
+		struct hvmi_walk walk = walk_ok(gva);
+		uint64_t size = 1ull << (3 + 9 * cases[i].level);
+		ck_assert_uint_eq(walk.page_size, size);
+		ck_assert_uint_eq(walk.gpa, frame | (gva & (size - 1)));
+		ck_assert_uint_eq(walk.rights, cases[i].rights);
+	}
+	/* A block where there is none: at the root, and at the last level. */
+	uint64_t entry = frame | 0x401;
+	ck_assert_int_eq(hvmi_vm_write(vm, TABLES + (gva >> 39 & 511) * 8, &entry, 8, NULL), 0);
+	walk_fault(gva, HVMI_FAULT_RESERVED);
+	hvmi_space_destroy(space);
+	config.paging = HVMI_PAGING_X86_4LEVEL;
+	ck_assert_int_eq(hvmi_space_create(vm, &config, &space, NULL), -EINVAL);
+	hvmi_close(vm);
+	vm = machine_open(0, "arch x86\nram 0 16M\n");
+	config.paging = HVMI_PAGING_ARM64;
+	ck_assert_int_eq(hvmi_space_create(vm, &config, &space, NULL), -EINVAL);
+	hvmi_close(vm);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("space_walk");
@@ -528,6 +584,7 @@ int main(void)
 	tcase_add_test(tcase, result_sizes);
 	tcase_add_loop_test(tcase, cut_entries, 0, 2);
 	tcase_add_test(tcase, lost_tables);
+	tcase_add_test(tcase, arm64);
 	suite_add_tcase(suite, tcase);
 	return run_suite(suite);
 }

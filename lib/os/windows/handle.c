@@ -28,7 +28,7 @@ HVMI_API int hvmi_handle_iter_create(struct hvmi_os *os, const struct hvmi_task 
 {
 	static const enum windows_member needed[] = { WINDOWS_PROCESS_HANDLES, WINDOWS_TABLE_CODE,
 						      WINDOWS_HANDLE_ACCESS, WINDOWS_HEADER_BODY };
-	uint64_t table, code = 0, bytes;
+	uint64_t table = 0, code = 0, bytes, end;
 	struct hvmi_task t;
 	int rc = windows_only(os, err);
 	if (!rc)
@@ -71,6 +71,9 @@ HVMI_API int hvmi_handle_iter_create(struct hvmi_os *os, const struct hvmi_task 
 	for (uint32_t i = 0; i < MIN(iter->level, 2u); i++)
 		iter->end *= iter->per_table;
 	iter->end = iter->level > 2 ? 0 : MIN(iter->end, HANDLES_BOUND);
+	/* The first handle for which there is no leaf yet. */
+	if (code && windows_read(os, iter->space, WINDOWS_TABLE_END, table, &end) == 0)
+		iter->end = MIN(iter->end, (end & UINT32_MAX) / 4);
 	*ret = iter;
 	return 0;
 }
@@ -86,12 +89,13 @@ HVMI_API void hvmi_handle_iter_destroy(struct hvmi_handle_iter *iter)
 /* Have the leaf that `index` is in. 0: there is none, and index is behind it; else 1. */
 static int load_leaf(struct hvmi_handle_iter *iter)
 {
-	uint64_t wanted = iter->index / iter->per_leaf, at = iter->table;
+	uint64_t wanted = iter->index / iter->per_leaf, at = iter->table, above[2] = { 0 };
 	uint32_t n = windows_data(iter->os)->pointer_bytes;
 	if (wanted == iter->leaf_index)
 		return 1;
 	for (uint32_t level = iter->level; level > 0; level--) {
 		uint64_t span = level == 2 ? iter->per_table : 1;
+		above[level - 1] = at;
 		int rc = windows_pointer_at(iter->os, iter->space,
 					    at + wanted / span % iter->per_table * n, &at);
 		if (rc || !at) {
@@ -103,6 +107,14 @@ static int load_leaf(struct hvmi_handle_iter *iter)
 			iter->index = rc ? (wanted / span + 1) * span * iter->per_leaf : iter->end;
 			return 0;
 		}
+	}
+	/* A table in its own place would seem to be full of handles. */
+	if (at == above[0] || at == above[1] || (above[0] && above[0] == above[1])) {
+		if (!iter->damage)
+			iter->damage = hvmi_error_set(&iter->damage_text, -EBADMSG, at,
+						      "the handle table refers to itself");
+		iter->index = iter->end;
+		return 0;
 	}
 	int rc = windows_is_kernel(iter->os, at) ?
 		hvmi_space_read(iter->space, at, iter->leaf, sizeof(iter->leaf), NULL) : -EFAULT;
@@ -145,7 +157,7 @@ static uint64_t entry_header(const struct hvmi_handle_iter *iter, const uint8_t 
 	return value;
 }
 
-/* The path of a key, from its control blocks; as far as it can be read. */
+/* The path of a key, from its control blocks; "" where they do not lead to the root. */
 static void key_path(struct hvmi_handle_iter *iter, uint64_t body)
 {
 	const struct hvmi_os *os = iter->os;
@@ -156,6 +168,7 @@ static void key_path(struct hvmi_handle_iter *iter, uint64_t body)
 	if (windows_read_pointer(os, iter->space, WINDOWS_KEY_CONTROL, body, &control) ||
 	    !windows_has(os, WINDOWS_NAME_TEXT))
 		control = 0;
+	bool whole = false;
 	for (uint32_t depth = 0; control && depth < KEY_DEPTH_MAX; depth++) {
 		uint8_t text[512];
 		if (windows_read_pointer(os, iter->space, WINDOWS_CONTROL_NAME, control, &block) ||
@@ -174,7 +187,10 @@ static void key_path(struct hvmi_handle_iter *iter, uint64_t body)
 		iter->name[--start] = '\\';
 		if (windows_read_pointer(os, iter->space, WINDOWS_CONTROL_PARENT, control, &control))
 			break;
+		whole = !control;
 	}
+	if (!whole)
+		start = sizeof(iter->name) - 1;
 	memmove(iter->name, iter->name + start, sizeof(iter->name) - start);
 }
 

@@ -70,8 +70,10 @@ int windows_object_path(const struct hvmi_os *os, struct hvmi_space *space, uint
 	/* From the object upwards, each in front of what is there. */
 	size_t start = size - 1;
 	buf[0] = buf[start] = '\0';
-	for (uint32_t depth = 0; object && depth < OBJECT_DEPTH_MAX; depth++) {
+	for (uint32_t depth = 0; object; depth++) {
 		uint64_t directory = 0;
+		if (depth == OBJECT_DEPTH_MAX)
+			return -EBADMSG;
 		int rc = windows_object_name(os, space, object, name, OBJECT_NAME_BYTES, &directory);
 		if (rc)
 			return rc;

@@ -77,9 +77,7 @@ HVMI_API int hvmi_callback_iter_create(struct hvmi_os *os, struct hvmi_callback_
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
 		known += kind_place(os, &kinds[i], &gva);
 	if (!known)
-		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
-				      "callbacks cannot be listed: this kernel's symbols are not built "
-				      "in; give its PDB or ISF file");
+		return windows_symbol(os, "callbacks", kinds[0].symbol, &gva, err);
 	struct hvmi_callback_iter *iter = calloc(1, sizeof(*iter));
 	if (!iter)
 		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");

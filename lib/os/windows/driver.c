@@ -214,10 +214,9 @@ HVMI_API int hvmi_unloaded_read(struct hvmi_os *os, uint32_t index, struct hvmi_
 	int rc = windows_only(os, err);
 	if (rc)
 		return rc;
-	if (symbols_find(&os->profile->symbols, "MmUnloadedDrivers", &gva))
-		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
-				      "where MmUnloadedDrivers of Windows %s is is unknown: give a PDB "
-				      "or ISF file", os->release);
+	rc = windows_symbol(os, "unloaded drivers", "MmUnloadedDrivers", &gva, err);
+	if (rc)
+		return rc;
 	if (index >= UNLOADED_MAX)
 		return hvmi_error_set(err, -ENOENT, HVMI_NO_ADDRESS, "there is no entry %u", index);
 	rc = hvmi_os_kernel_space(os, &space, err);

@@ -71,3 +71,21 @@ int windows_require(const struct hvmi_os *os, const char *what, const enum windo
 					      member_names[members[i]].type, os->release);
 	return 0;
 }
+
+int windows_symbol(const struct hvmi_os *os, const char *what, const char *name, uint64_t *ret,
+		   struct hvmi_error *err)
+{
+	const struct windows_kernel_id *id = &windows_data(os)->id;
+	char key[WINDOWS_PDB_KEY_BYTES] = "";
+	if (symbols_find(&os->profile->symbols, name, ret) == 0)
+		return 0;
+	if (!id->pdb_name[0])
+		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
+				      "%s cannot be listed: where %s of Windows %s is is unknown, and so "
+				      "is the kernel's PDB id: give its PDB or ISF file", what, name,
+				      os->release);
+	windows_pdb_key(id->guid, id->age, key);
+	return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
+			      "%s cannot be listed: where %s of Windows %s is is unknown: give %s %s, or "
+			      "an ISF file of it", what, name, os->release, id->pdb_name, key);
+}

@@ -41,10 +41,9 @@ HVMI_API int hvmi_hive_iter_create(struct hvmi_os *os, struct hvmi_hive_iter **r
 		rc = windows_require(os, "hives", needed, ARRAY_SIZE(needed), err);
 	if (rc)
 		return rc;
-	if (symbols_find(&os->profile->symbols, "CmpHiveListHead", &head))
-		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
-				      "where CmpHiveListHead of Windows %s is is unknown: give a PDB or "
-				      "ISF file", os->release);
+	rc = windows_symbol(os, "hives", "CmpHiveListHead", &head, err);
+	if (rc)
+		return rc;
 	struct hvmi_hive_iter *iter = calloc(1, sizeof(*iter));
 	if (!iter)
 		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");

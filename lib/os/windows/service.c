@@ -92,11 +92,10 @@ HVMI_API int hvmi_service_read(struct hvmi_os *os, uint32_t table, uint32_t inde
 		return rc;
 	if (table > 1)
 		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS, "there are service tables 0 and 1");
-	if (symbols_find(&os->profile->symbols, table ? "KeServiceDescriptorTableShadow" :
-						       "KeServiceDescriptorTable", &gva))
-		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
-				      "where the service table of Windows %s is is unknown: give a PDB "
-				      "or ISF file", os->release);
+	rc = windows_symbol(os, "services", table ? "KeServiceDescriptorTableShadow" :
+						    "KeServiceDescriptorTable", &gva, err);
+	if (rc)
+		return rc;
 	rc = hvmi_os_kernel_space(os, &space, err);
 	if (rc)
 		return rc;

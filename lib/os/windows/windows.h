@@ -81,6 +81,10 @@ uint64_t windows_fast_ref(const struct hvmi_os *os, uint64_t value);
 int windows_require(const struct hvmi_os *os, const char *what, const enum windows_member *members,
 		    size_t count, struct hvmi_error *err);
 
+/* Where a symbol is; what its absence stops, as in "callbacks". -ENOTSUP says which file would help. */
+int windows_symbol(const struct hvmi_os *os, const char *what, const char *name, uint64_t *ret,
+		   struct hvmi_error *err);
+
 /* Text. */
 
 /* UTF-16 to UTF-8: at most size - 1 bytes and a NUL, whole characters. What is malformed becomes

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "os/scan.h"
+#include "os/windows/debugger.h"
 
 #define CR0_PG (UINT64_C(1) << 31)
 #define CR4_PAE (UINT64_C(1) << 5)
@@ -25,7 +26,8 @@
 
 static bool is_64(uint32_t paging)
 {
-	return paging == HVMI_PAGING_X86_4LEVEL || paging == HVMI_PAGING_X86_5LEVEL;
+	return paging == HVMI_PAGING_X86_4LEVEL || paging == HVMI_PAGING_X86_5LEVEL ||
+	       paging == HVMI_PAGING_ARM64;
 }
 
 /* Where kernels are loaded, by what the boot loader and MiInitSystem have chosen so far. */
@@ -80,7 +82,9 @@ static bool is_kernel(struct hvmi_space *space, uint32_t paging, const struct wi
 	static const char *const names[] = { "ntoskrnl.exe", "ntkrnlmp.exe", "ntkrnlpa.exe",
 					     "ntkrpamp.exe", "ntkrla57.exe" };
 	char name[32];
-	if (image->machine != (is_64(paging) ? 0x8664 : 0x14c) || image->bytes < KERNEL_BYTES_MIN ||
+	uint32_t machine = paging == HVMI_PAGING_ARM64 ? WINDOWS_MACHINE_ARM64 :
+			   is_64(paging)	       ? WINDOWS_MACHINE_X64 : WINDOWS_MACHINE_X86;
+	if (image->machine != machine || image->bytes < KERNEL_BYTES_MIN ||
 	    image->bytes > KERNEL_BYTES_MAX)
 		return false;
 	if (image->pdb_name[0]) {
@@ -195,7 +199,7 @@ bool windows_root_maps(struct hvmi_vm *vm, const struct windows_found *found, ui
 /* How a vCPU's addresses are translated, as far as its registers tell. */
 static bool vcpu_config(struct hvmi_vm *vm, uint32_t vcpu, struct hvmi_space_config *ret)
 {
-	uint64_t cr0, cr3, cr4, efer, idtr;
+	uint64_t cr0, cr3, cr4, efer, idtr, lstar, rip;
 	if (hvmi_vm_register(vm, vcpu, HVMI_X86_CR3, &cr3))
 		return false;
 	if (hvmi_vm_register(vm, vcpu, HVMI_X86_CR0, &cr0) == 0 && !(cr0 & CR0_PG))
@@ -209,6 +213,11 @@ static bool vcpu_config(struct hvmi_vm *vm, uint32_t vcpu, struct hvmi_space_con
 		long_mode = idtr > UINT32_MAX;
 	else if (have_cr4)
 		long_mode = cr4 & CR4_PAE;
+	/* Where RIP is all that may lead to the kernel, it tells how wide that is. */
+	if (long_mode && !have_idtr && hvmi_vm_register(vm, vcpu, HVMI_X86_EFER, &efer) &&
+	    hvmi_vm_register(vm, vcpu, HVMI_X86_LSTAR, &lstar) &&
+	    hvmi_vm_register(vm, vcpu, HVMI_X86_RIP, &rip) == 0)
+		long_mode = rip > UINT32_MAX;
 	uint32_t paging = long_mode ? have_cr4 && cr4 & CR4_LA57 ? HVMI_PAGING_X86_5LEVEL :
 								    HVMI_PAGING_X86_4LEVEL :
 			  have_cr4 && !(cr4 & CR4_PAE) ? HVMI_PAGING_X86_32 :
@@ -337,6 +346,30 @@ int windows_find_by_registers(struct hvmi_vm *vm, struct windows_found *ret)
 		if (try_vcpu(&search, vcpu))
 			return 0;
 	return -ENOENT;
+}
+
+/* By the header of a crash dump. */
+
+int windows_find_by_header(struct hvmi_vm *vm, struct windows_found *ret)
+{
+	struct windows_header header;
+	struct search search;
+	if (windows_header_read(vm, &header))
+		return -ENOENT;
+	uint32_t paging = header.machine == WINDOWS_MACHINE_ARM64 ? HVMI_PAGING_ARM64 :
+			  header.machine == WINDOWS_MACHINE_X64	  ? HVMI_PAGING_X86_4LEVEL :
+			  header.machine != WINDOWS_MACHINE_X86	  ? HVMI_PAGING_NONE :
+			  header.pae				  ? HVMI_PAGING_X86_PAE :
+								    HVMI_PAGING_X86_32;
+	if (paging == HVMI_PAGING_NONE)
+		return -ENOENT;
+	const uint64_t hints[] = { header.modules, header.processes, header.debugger };
+	uint64_t root = header.root & ~(paging == HVMI_PAGING_X86_PAE ? UINT64_C(0x1f) :
+									FRAME_SIZE - UINT64_C(1));
+	search_init(&search, vm, ret);
+	return try_vcpu_root(&search, root, paging, hints, ARRAY_SIZE(hints),
+			     "below the heads of lists, in the root, that the dump's header tells") ?
+		       0 : -ENOENT;
 }
 
 /* By memory. */

@@ -35,6 +35,8 @@ int windows_shared_read(struct hvmi_space *space, struct windows_shared *ret);
  * By registers: cheap, a few dozen reads for a machine that is no Windows.
  */
 int windows_find_by_registers(struct hvmi_vm *vm, struct windows_found *ret);
+/* By the root and the heads of lists that a crash dump's header tells. */
+int windows_find_by_header(struct hvmi_vm *vm, struct windows_found *ret);
 /* By the processor start block in the first MiB (x64). Cheap too. */
 int windows_find_by_stub(struct hvmi_vm *vm, struct windows_found *ret);
 /* By page tables that map themselves, anywhere in memory. */

@@ -5,6 +5,7 @@
 #define PROCESSES_BOUND (1u * 1024 * 1024)
 #define THREADS_BOUND (4u * 1024 * 1024)
 #define NAME_BYTES 15u
+#define PROCESSORS_MAX 2048u
 
 struct task_iter {
 	struct hvmi_os *os;
@@ -408,14 +409,63 @@ int windows_task_check(const struct hvmi_os *os, struct hvmi_space *space,
 	return 0;
 }
 
+/* Whether a vCPU is on a thread's stack of the kernel. */
+static bool is_on_stack(const struct hvmi_os *os, struct hvmi_space *space, uint32_t vcpu,
+			uint64_t thread)
+{
+	uint64_t rsp, base, limit;
+	return hvmi_vm_register(os->vm, vcpu, HVMI_X86_RSP, &rsp) == 0 &&
+	       windows_read_pointer(os, space, WINDOWS_THREAD_STACK_BASE, thread, &base) == 0 &&
+	       windows_read_pointer(os, space, WINDOWS_THREAD_STACK_LIMIT, thread, &limit) == 0 &&
+	       windows_is_kernel(os, limit) && rsp >= limit && rsp < base;
+}
+
+/*
+ * The KPRCB of a vCPU whose registers do not lead to it: that in KiProcessorBlock whose thread has the
+ * stack that it is on, or the only one there is.
+ */
+static int search_prcb(const struct hvmi_os *os, struct hvmi_space *space, uint32_t vcpu,
+		       uint64_t *ret)
+{
+	uint32_t n = windows_data(os)->pointer_bytes, count = 0;
+	uint64_t block, prcb, thread, found = 0;
+	if (symbols_find(&os->profile->symbols, "KiProcessorBlock", &block))
+		return -ENOTSUP;
+	for (; count < PROCESSORS_MAX; count++) {
+		if (windows_pointer_at(os, space, block + count * (uint64_t)n, &prcb) ||
+		    !windows_is_kernel(os, prcb) ||
+		    windows_read_pointer(os, space, WINDOWS_PRCB_THREAD, prcb, &thread))
+			break;
+		if (is_on_stack(os, space, vcpu, thread)) {
+			*ret = prcb;
+			return 0;
+		}
+		found = prcb;
+	}
+	*ret = found;
+	return count == 1 ? 0 : -ENOTSUP;
+}
+
+static int find_prcb(const struct hvmi_os *os, struct hvmi_space *space, uint32_t vcpu,
+		     uint64_t *ret)
+{
+	static const uint32_t bases[] = { HVMI_X86_GS_BASE, HVMI_X86_KERNEL_GS_BASE };
+	bool wide = windows_data(os)->pointer_bytes == 8;
+	uint64_t kpcr = 0;
+	for (size_t i = 0; i < (wide ? ARRAY_SIZE(bases) : 1) && !windows_is_kernel(os, kpcr); i++)
+		if (hvmi_vm_register(os->vm, vcpu, wide ? bases[i] : HVMI_X86_FS_BASE, &kpcr))
+			kpcr = 0;
+	return windows_is_kernel(os, kpcr) ?
+		windows_read_pointer(os, space, WINDOWS_PCR_PRCB, kpcr, ret) :
+		search_prcb(os, space, vcpu, ret);
+}
+
 int windows_current(const struct hvmi_os *os, struct hvmi_space *space, uint32_t vcpu,
 		    uint64_t *process_ret, uint64_t *thread_ret, struct hvmi_error *err)
 {
 	static const enum windows_member needed[] = { WINDOWS_PCR_PRCB, WINDOWS_PRCB_THREAD,
 						      WINDOWS_PROCESS_PID };
-	static const uint32_t bases[] = { HVMI_X86_GS_BASE, HVMI_X86_KERNEL_GS_BASE };
-	bool wide = windows_data(os)->pointer_bytes == 8;
-	uint64_t kpcr = 0, prcb;
+	uint64_t prcb = 0;
 	struct hvmi_vm_info info = { .size = sizeof(info) };
 	hvmi_vm_get_info(os->vm, &info);
 	if (vcpu >= info.vcpus)
@@ -423,18 +473,16 @@ int windows_current(const struct hvmi_os *os, struct hvmi_space *space, uint32_t
 	int rc = windows_require(os, "what a vCPU runs", needed, ARRAY_SIZE(needed), err);
 	if (rc)
 		return rc;
-	for (size_t i = 0; i < (wide ? ARRAY_SIZE(bases) : 1) && !windows_is_kernel(os, kpcr); i++)
-		if (hvmi_vm_register(os->vm, vcpu, wide ? bases[i] : HVMI_X86_FS_BASE, &kpcr))
-			kpcr = 0;
-	if (!windows_is_kernel(os, kpcr))
-		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
-				      "the registers of vCPU %u do not tell where its KPCR is", vcpu);
-	rc = windows_read_pointer(os, space, WINDOWS_PCR_PRCB, kpcr, &prcb);
+	rc = find_prcb(os, space, vcpu, &prcb);
+	if (rc == -ENOTSUP)
+		return hvmi_error_set(err, rc, HVMI_NO_ADDRESS,
+				      "neither the registers of vCPU %u nor KiProcessorBlock tell where "
+				      "its KPRCB is", vcpu);
 	if (!rc)
 		rc = windows_read_pointer(os, space, WINDOWS_PRCB_THREAD, prcb, thread_ret);
 	if (!rc)
 		rc = windows_thread_process(os, space, *thread_ret, process_ret);
-	return rc ? hvmi_error_set(err, rc, kpcr, "the KPCR of vCPU %u leads to what is not in memory",
+	return rc ? hvmi_error_set(err, rc, prcb, "the KPCR of vCPU %u leads to what is not in memory",
 				   vcpu) : 0;
 }
 

@@ -2,7 +2,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "os/windows/windows.h"
+#include <hvmi/pe.h>
+
+#include "os/windows/debugger.h"
 
 /* Where the linker puts kernels. */
 #define LINKED_BASE_64 0x140000000ull
@@ -30,6 +32,18 @@ static uint32_t read_build(struct hvmi_os *os, struct hvmi_space *space, const c
 	return 0;
 }
 
+/* 379 of 10.0.17763.379, if the image's version resource is in memory and of this build. */
+static uint32_t read_revision(struct hvmi_space *space, const struct windows_kernel_id *id)
+{
+	struct hvmi_pe_version version = { .size = sizeof(version) };
+	struct hvmi_pe *pe;
+	if (hvmi_pe_open(space, id->base, &pe, NULL))
+		return 0;
+	int rc = hvmi_pe_version(pe, &version, NULL);
+	hvmi_pe_close(pe);
+	return rc || version.file[2] != id->build ? 0 : version.file[3];
+}
+
 static bool is_lab_char(uint8_t c)
 {
 	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
@@ -53,6 +67,18 @@ static bool lab_around(const uint8_t *bytes, size_t len, size_t at, char lab[LAB
 	return true;
 }
 
+static const char *machine_name(const struct hvmi_os *os)
+{
+	switch (windows_data(os)->found.image.machine) {
+	case WINDOWS_MACHINE_X64:
+		return "x64";
+	case WINDOWS_MACHINE_ARM64:
+		return "arm64";
+	default:
+		return os->kernel.paging == HVMI_PAGING_X86_PAE ? "x86 PAE" : "x86";
+	}
+}
+
 /* NtBuildLab, by its symbol or by what it looks like. */
 static uint64_t read_lab(struct hvmi_os *os, struct hvmi_space *space, char lab[LAB_BYTES])
 {
@@ -64,7 +90,8 @@ static uint64_t read_lab(struct hvmi_os *os, struct hvmi_space *space, char lab[
 		    hvmi_space_read_string(space, gva, lab, LAB_BYTES, NULL) == 0 && *lab >= '1' &&
 		    *lab <= '9')
 			return gva;
-	const char *mark = image->machine == WINDOWS_MACHINE_X86 ? ".x86fre." : ".amd64fre.";
+	const char *mark = image->machine == WINDOWS_MACHINE_X86   ? ".x86fre." :
+			   image->machine == WINDOWS_MACHINE_ARM64 ? ".arm64fre." : ".amd64fre.";
 	for (uint32_t i = 0; i < image->section_count; i++) {
 		const struct windows_section *section = &image->sections[i];
 		if (section->flags & (SECTION_EXECUTE | SECTION_DISCARDABLE))
@@ -94,7 +121,7 @@ static void state_release(struct hvmi_os *os, struct hvmi_space *space, const ch
 	bool agrees = strncmp(lab, build, strlen(build)) == 0;
 	snprintf(os->release, sizeof(os->release), "%u.%u.%u", id->major, id->minor, id->build);
 	snprintf(os->banner, sizeof(os->banner), "Windows %s %s%s%s", os->release,
-		 id->machine == WINDOWS_MACHINE_X86 ? "x86" : "x64", *lab ? " " : "", lab);
+		 machine_name(os), *lab ? " " : "", lab);
 	os_fact(os, "release", !id->build ? HVMI_CONFIDENCE_LOW :
 		agrees ? HVMI_CONFIDENCE_HIGH : HVMI_CONFIDENCE_MEDIUM, data->shared.gpa, 0,
 		os->release, "KUSER_SHARED_DATA; build: %s%s", build_source,
@@ -113,17 +140,17 @@ static void state_kernel(struct hvmi_os *os)
 	const struct windows_image *image = &data->found.image;
 	char value[160], key[WINDOWS_PDB_KEY_BYTES];
 	bool wide = data->pointer_bytes == 8;
-	os->info.arch = HVMI_ARCH_X86;
+	os->info.arch = image->machine == WINDOWS_MACHINE_ARM64 ? HVMI_ARCH_ARM64 : HVMI_ARCH_X86;
 	os->info.levels = os->kernel.paging == HVMI_PAGING_X86_5LEVEL ? 5 :
-			  os->kernel.paging == HVMI_PAGING_X86_4LEVEL ? 4 :
-			  os->kernel.paging == HVMI_PAGING_X86_PAE    ? 3 : 2;
+			  os->kernel.paging == HVMI_PAGING_X86_PAE    ? 3 :
+			  os->kernel.paging == HVMI_PAGING_X86_32     ? 2 : 4;
 	os->info.kernel_gva = image->base;
 	os->info.kernel_gpa = data->found.image_gpa;
 	os->info.kernel_len = image->bytes;
 	os->info.slide = (int64_t)(image->base - (wide ? LINKED_BASE_64 : LINKED_BASE_32));
 	snprintf(value, sizeof(value), "gva 0x%" PRIx64 ", gpa 0x%" PRIx64 ", %u KiB, %s",
 		 image->base, data->found.image_gpa, image->bytes / 1024,
-		 wide ? "x64" : os->kernel.paging == HVMI_PAGING_X86_PAE ? "x86 PAE" : "x86");
+		 machine_name(os));
 	if (data->found.at == HVMI_NO_ADDRESS)
 		os_fact(os, "kernel", HVMI_CONFIDENCE_HIGH, data->found.image_gpa, image->bytes, value,
 			"%s", data->found.how);
@@ -221,7 +248,9 @@ static int attach(struct hvmi_os *os, int (*find)(struct hvmi_vm *vm, struct win
 	os->recognised = true;
 	const struct windows_image *image = &data->found.image;
 	os->kernel = data->found.config;
-	os->kernel.flags |= HVMI_SPACE_WINDOWS;
+	/* What arm64 has in entries that are not present is another story. */
+	if (image->machine != WINDOWS_MACHINE_ARM64)
+		os->kernel.flags |= HVMI_SPACE_WINDOWS;
 	data->pointer_bytes = image->machine == WINDOWS_MACHINE_X86 ? 4 : 8;
 	data->user_end = data->pointer_bytes == 8 ? 0x800000000000ull : 0xc0000000ull;
 	rc = hvmi_space_create(os->vm, &os->kernel, &space, err);
@@ -235,11 +264,13 @@ static int attach(struct hvmi_os *os, int (*find)(struct hvmi_vm *vm, struct win
 	};
 	memcpy(data->id.guid, image->pdb_guid, sizeof(data->id.guid));
 	memcpy(data->id.pdb_name, image->pdb_name, sizeof(data->id.pdb_name));
+	data->id.revision = read_revision(space, &data->id);
 	state_kernel(os);
 	rc = windows_knowledge_load(os, &data->id, &data->knowledge, err);
 	if (!rc) {
 		os->profile->pointer_bytes = data->pointer_bytes;
 		add_exports(os, space);
+		windows_debugger_read(os, space);
 		state_release(os, space, build_source);
 		windows_members_find(os->profile, data->members);
 		windows_settle(os, space);
@@ -253,7 +284,9 @@ static int attach(struct hvmi_os *os, int (*find)(struct hvmi_vm *vm, struct win
 /* What is cheap. */
 static int find_first(struct hvmi_vm *vm, struct windows_found *ret)
 {
-	int rc = windows_find_by_registers(vm, ret);
+	int rc = windows_find_by_header(vm, ret);
+	if (rc == -ENOENT)
+		rc = windows_find_by_registers(vm, ret);
 	return rc == -ENOENT ? windows_find_by_stub(vm, ret) : rc;
 }
 

@@ -13,79 +13,16 @@ import sys
 import tempfile
 import unittest
 
+import dumps
 import guest as guests
-import objects
 import processes
-import registry
+import system
 
 TOOLS, NAME = pathlib.Path(sys.argv[1]), sys.argv[2]
 KPTI, KNOWN, UNKNOWN = ("--" + option in sys.argv for option in ("kpti", "known", "unknown"))
+DUMP, = [a[7:] for a in sys.argv if a.startswith("--dump=")]
+ARM64 = "arm64" in NAME
 KEEP = [a[7:] for a in sys.argv if a.startswith("--keep=")]
-
-
-def populate(guest):
-    """The same system in every release."""
-    guest.devices()
-    system32 = "\\WINDOWS\\system32\\"
-    guest.module("ntoskrnl.exe", "\\SystemRoot\\system32\\ntoskrnl.exe", guest.base,
-                 guest.image.size)
-    base = 0xfffff80320000000 if guest.wide else 0x88000000
-    for i, name in enumerate(("hal.dll", "ntfs.sys", "tcpip.sys", "caf\u00e9-\u65e5\u672c.sys",
-                              "volmgr.sys")):
-        guest.module(name, "\\SystemRoot\\system32\\drivers\\" + name, base + 0x100000 * i,
-                     0x20000 + 0x1000 * i)
-    system = processes.create(guest, "System", 4, 0, kernel=True, threads=5)
-    guest.ptr(guest.symbol("PsInitialSystemProcess"), system["body"])
-    hives = None
-    if guest.build >= 17134:
-        hives = processes.create(guest, "Registry", 0x58, 4, created=10, kernel=True)
-    registry.build(guest, hives)
-    objects.drivers(guest)
-    objects.unloaded(guest)
-    objects.callbacks(guest)
-    objects.services(guest)
-    processes.create(guest, "smss.exe", 0x1a0, 4, created=11, path=processes.VOLUME + system32 +
-                     "smss.exe", command="\\SystemRoot\\System32\\smss.exe", protection=0x61)
-    processes.create(guest, "gone.exe", 0x200, 0x1a0, created=12, exited=99, status=0xc0000005,
-                     threads=0)
-    processes.create(guest, "paged.exe", 0x204, 0x1a0, created=13, paged_out=True)
-    high = 0x70000000 if not guest.wide else \
-        0x7ff700000000 if guest.build >= 9600 else 0x7fe00000000
-    regions = [
-        {"start": 0x10000, "end": 0x20000, "protection": 4},
-        {"start": 0x20000, "end": 0x21000, "protection": 1, "private": False},
-        {"start": 0x30000, "end": 0x130000, "protection": 0x14},
-        {"start": 0x200000, "end": 0x201000, "protection": 0x18},
-        {"start": 0x210000, "end": 0x220000, "protection": 6},
-        {"start": 0x230000, "end": 0x231000, "protection": 0xc},
-        {"start": 0x240000, "end": 0x241000, "protection": 0x1c},
-        {"start": 0x250000, "end": 0x252000, "protection": 2},
-        {"start": 0x400000, "end": 0x4b0000, "protection": 7, "private": False, "image": True,
-         "file": "\\WINDOWS\\explorer.exe"},
-        {"start": 0x500000, "end": 0x510000, "protection": 5, "private": False,
-         "file": "\\Users\\J\u00f6rg\\\u6587\u66f8.dat"},
-        {"start": high, "end": high + 0x190000, "protection": 7, "private": False, "image": True,
-         "file": "\\WINDOWS\\System32\\ntdll.dll"},
-    ]
-    explorer = processes.create(
-        guest, "explorer.exe", 0x5dc, 0x1a0, created=60, session=1, integrity=0x2000,
-        sid=(5, 21, 1111111111, 2222222222, 3333333333, 1001), threads=4, vads=regions,
-        path=processes.VOLUME + "\\WINDOWS\\explorer.exe",
-        command="C:\\WINDOWS\\Explorer.EXE /n \"\u00dcber \U0001f427\"",
-        environment=["=C:=C:\\Users", "PATH=C:\\WINDOWS;C:\\caf\u00e9", "X="],
-        modules=[("explorer.exe", "C:\\WINDOWS\\explorer.exe", 0x400000, 0xb0000),
-                 ("ntdll.dll", "C:\\WINDOWS\\System32\\ntdll.dll", high, 0x190000)])
-    processes.create(guest, "broken.exe", 0x5e8 + 24, 0x5dc, created=61, session=1,
-                     command=b"a\0\x00\xd8b\0\x00\xdc\x3d\xd8\x27\xdcz\0")
-    if guest.wide:
-        processes.create(guest, "wow.exe", 0x700, 0x5dc, created=70, session=1, integrity=0x1000,
-                         wow64=True, command="wow", vads=[
-                             {"start": 0x10000, "end": 0x20000, "protection": 4}],
-                         modules=[("wow.exe", "C:\\wow.exe", 0x400000, 0x1000),
-                                  ("wow64.dll", "C:\\Windows\\System32\\wow64.dll",
-                                   0x7ff600000000, 0x50000)])
-    last = processes.create(guest, "last.exe", 0x800, 0x5dc, created=80, session=1, command="")
-    objects.handles(guest, explorer, last)
 
 
 class Case(unittest.TestCase):
@@ -97,9 +34,12 @@ class Case(unittest.TestCase):
         folder = pathlib.Path(KEEP[0] if KEEP else cls.folder.name)
         folder.mkdir(exist_ok=True)
         cls.guest = guests.Guest(NAME, folder, KPTI, KNOWN, UNKNOWN)
-        populate(cls.guest)
+        system.populate(cls.guest)
         cls.sim = "sim:%s" % cls.guest.save(folder)
         cls.raw = str(folder / "memory.raw")
+        cls.dump = str(folder / "memory.dmp")
+        cls.elsewhere = folder
+        dumps.crash(cls.guest, cls.dump, dumps.BITMAP if cls.guest.wide else dumps.FULL)
         cls.truth = [record["truth"] for record in cls.guest.processes]
 
     @classmethod
@@ -142,6 +82,11 @@ class Guest(Case):
             self.assertEqual(facts["processes"]["value"],
                              hex(self.guest.symbol("PsActiveProcessHead")))
             self.assertNotIn("positions", facts)
+            source = facts["types"]["source"]
+            if self.guest.versioned:
+                self.assertEqual(source, "built in, of %s, this very release" % self.guest.release)
+            else:
+                self.assertRegex(source, r"of %s\.\d+, the same build" % truth["release"])
         kpti = self.run_tool("info", self.sim)["facts"]
         kpti = [fact["value"] for fact in kpti if fact["name"] == "kpti"]
         self.assertEqual(kpti, ["on" if KPTI else "off"] if self.guest.wide else [])
@@ -152,6 +97,88 @@ class Guest(Case):
                          "created_ns", "start_ns", "exited", "exited_ns", "exit_status",
                          "protection", "integrity", "is_32bit", "path", "threads",
                          "kernel_thread")
+
+    def test_debugger(self):
+        """What runs since 8 has its debugger data encoded; a dump has it plain."""
+        plain = self.guest.build < 9200
+        for target, found in ((self.raw, plain), (self.dump, True)):
+            facts = {fact["name"]: fact for fact in self.run_tool("info", target)["facts"]}
+            self.assertEqual("debugger data" in facts, found, target)
+            if found:
+                self.assertEqual(facts["debugger data"]["value"],
+                                 hex(self.guest.symbol("KdDebuggerDataBlock")))
+                told = self.run_tool("drivers", target, "--unloaded")
+                self.compare(told, self.guest.truth["unloaded"], "name", "start", "end", "time_ns")
+
+    def test_crash_dump(self):
+        info = self.run_tool("info", self.dump)
+        facts = {fact["name"]: fact for fact in info["facts"]}
+        self.assertIn("that the dump's header tells", facts["kernel"]["source"])
+        self.assertEqual((info["kernel"], info["root"], info["release"]),
+                         (self.guest.truth["base"], self.truth[0]["root"],
+                          self.guest.truth["release"]))
+        self.assertIn("PsActiveProcessHead; System", facts["processes"]["source"])
+        told = self.run_tool("ps", self.dump)
+        self.compare(told, self.truth, "pid", "ppid", "comm", "object", "root", "path")
+        for one, truth in zip((self.run_tool("ps", self.dump, "--running"),
+                               self.run_tool("ps", self.dump, "--running", "--threads")),
+                              (self.truth[-1], self.truth[-1]["thread_list"][-1])):
+            self.assertEqual([row["object"] for row in one], [truth["object"]])
+
+    def test_vmware(self):
+        state = dumps.vmware(self.guest, self.elsewhere)
+        info = self.run_tool("info", state)
+        facts = {fact["name"]: fact for fact in info["facts"]}
+        self.assertEqual((info["format"], info["kernel"], info["root"]),
+                         ("VMware state and memory", self.guest.truth["base"],
+                          self.truth[0]["root"]))
+        if not KPTI:
+            self.assertIn("entry points of vCPU 0", facts["kernel"]["source"])
+        self.compare(self.run_tool("ps", state), self.truth, "pid", "comm", "object")
+
+    def rows(self, target):
+        done = subprocess.run([DUMP, target], stdout=subprocess.PIPE, timeout=120, check=True)
+        rows = {}
+        for line in done.stdout.decode().splitlines():
+            kind, *row = line.split("\t")
+            rows.setdefault(kind, []).append(row)
+        return rows
+
+    def test_tokens(self):
+        for target in (self.sim, self.raw):
+            rows = self.rows(target)
+            self.assertEqual(rows["token"], [
+                [str(one["pid"]), one["sid"], one["integrity"] or "0x0", str(one["session"]),
+                 hex(processes.PRESENT), hex(processes.ENABLED)] for one in self.truth])
+            self.assertIn(["token", ""], rows["end"])
+
+    def test_objects(self):
+        for target in (self.sim, self.raw):
+            rows = self.rows(target)
+            for path, directory in (("\\", "\\"), ("\\Device", "Device"),
+                                    ("\\objecttypes", "ObjectTypes")):
+                self.assertEqual(sorted(row[1:] for row in rows["object"] if row[0] == path),
+                                 sorted(self.guest.directory_truth[directory]))
+                self.assertIn([path, ""], rows["end"])
+            self.assertIn(["\\None", "ENOENT"], rows["end"])
+
+    def test_descriptors(self):
+        """IDT and GDT, up to their limits."""
+        rows = self.rows(self.sim)
+        names = ("limit", "selector", "type", "dpl", "present", "ist")
+        for kind, truth in (("gate", "gates"), ("segment", "segments")):
+            told = [[int(field, 0) for field in row] for row in rows[kind]]
+            self.assertEqual(told, [[i, one["base"], *(one[name] for name in names)]
+                                    for i, one in enumerate(self.guest.truth[truth])])
+            self.assertIn([kind, "ENOENT"], rows["end"])
+        self.assertIn(["gate", "ENOTSUP"], self.rows(self.raw)["end"])
+
+    @unittest.skipUnless(KNOWN, "the table's place is not exported")
+    def test_session_services(self):
+        for target in (self.sim, self.raw):
+            rows = self.rows(target)
+            self.assertEqual(rows["service"], self.guest.truth["session_services"])
+            self.assertIn(["service", "ENOENT"], rows["end"])
 
     def test_threads(self):
         threads = [thread for one in self.truth for thread in one["thread_list"]]
@@ -212,6 +239,18 @@ class Guest(Case):
                          "service", "start", "size", "module", "object", "unload", "dispatch",
                          "devices")
 
+    @unittest.skipIf(KNOWN, "all symbols are known")
+    def test_wanted(self):
+        """What cannot be told says which PDB would help."""
+        for name, *arguments in (["callbacks"], ["registry"], ["drivers", "--unloaded"]):
+            if self.guest.build < 9200 and name != "registry":
+                continue    # its debugger data is plain
+            done = subprocess.run([TOOLS / ("hvmi-" + name), self.sim, *arguments],
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120,
+                                  check=False)
+            self.assertEqual((done.returncode, done.stdout), (1, b""), name)
+            self.assertIn(b"give %s, or an ISF" % self.guest.truth["pdb"].encode(), done.stderr)
+
     @unittest.skipUnless(KNOWN, "these need symbols that are not exported")
     def test_symbols(self):
         truth = self.guest.truth
@@ -220,8 +259,11 @@ class Guest(Case):
                          "detail", "module")
         for told in self.each("drivers", "--unloaded"):
             self.compare(told, truth["unloaded"], "name", "start", "end", "time_ns")
-        for told in self.each("callbacks", "--services", code=1):
-            self.compare(told, truth["services"], "number", "function", "arguments")
+        for told in self.each("callbacks", "--services"):
+            self.compare(told[:len(truth["services"])], truth["services"], "number", "function",
+                         "arguments")
+            self.assertEqual([one["number"] for one in told[len(truth["services"]):]],
+                             [row[0] for row in truth["session_services"]])
 
     @unittest.skipUnless(KNOWN, "hives need a symbol that is not exported")
     def test_registry(self):
@@ -245,6 +287,27 @@ class Guest(Case):
 class Unknown(Case):
     """Less is told, and nothing that is wrong."""
 
+    def each(self, name, *arguments, code=0):
+        """A machine of arm64 comes as a crash dump only."""
+        if ARM64:
+            yield self.run_tool(name, self.dump, *arguments, code=code)
+        else:
+            yield from super().each(name, *arguments, code=code)
+
+    @unittest.skipUnless(ARM64, "of arm64")
+    def test_arm64(self):
+        truth = self.guest.truth
+        for info in self.each("info"):
+            facts = {fact["name"]: fact for fact in info["facts"]}
+            self.assertEqual((info["os"], info["arch"], info["levels"], info["kernel"],
+                              info["kernel_gpa"], info["root"], info["format"]),
+                             ("windows", "arm64", 4, truth["base"], truth["base_gpa"],
+                              self.truth[0]["root"], "Windows crash dump (bitmap, arm64)"))
+            self.assertEqual(facts["pdb"]["value"], truth["pdb"])
+            self.assertIn(truth["lab"], info["banner"])
+            self.assertEqual(facts["processes"]["value"],
+                             hex(self.guest.symbol("PsActiveProcessHead")))
+
     def test_processes(self):
         for told in self.each("ps"):
             self.compare(told, self.truth, "pid", "comm", "object", "root")
@@ -260,7 +323,8 @@ class Unknown(Case):
     def test_refused(self):
         for name, arguments in (("ps", ["--threads"]), ("maps", [0x5dc]),
                                 ("modules", ["--pid", 0x5dc])):
-            self.assertEqual(self.run_tool(name, self.sim, *arguments, code=1), [])
+            for told in self.each(name, *arguments, code=1):
+                self.assertEqual(told, [])
 
     def test_facts(self):
         for info in self.each("info"):
@@ -270,7 +334,7 @@ class Unknown(Case):
 
 
 if __name__ == "__main__":
-    if not all(map(shutil.which, ("clang", "lld-link"))):
-        print("clang or lld is missing: guests cannot be built")
+    if not all(map(shutil.which, ("clang", "lld-link", "llvm-rc"))):
+        print("clang, lld or llvm is missing: guests cannot be built")
         sys.exit(77)
     unittest.main(argv=sys.argv[:1])

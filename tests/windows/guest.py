@@ -36,6 +36,8 @@ RELEASES = {
     "19041-pae": ("10.0.19041.264", "x86", "pae"),
     "22000-x64": ("10.0.22000.194", "x64", "4level"),
     "22631-x64": ("10.0.22631.2428", "x64", "4level"),
+    # Laid out as on x64: the layouts of arm64 are not known.
+    "22631-arm64": ("10.0.22631.2428", "arm64", "arm64"),
 }
 
 TYPES = ["Type", "Directory", "SymbolicLink", "Token", "Process", "Thread", "Event", "Mutant",
@@ -59,11 +61,12 @@ class Guest:
     def __init__(self, name, folder, kpti=False, known=False, unknown=False, seed=1):
         self.release, self.arch, self.mode = RELEASES[name]
         self.major, self.minor, self.build, _ = map(int, self.release.split("."))
-        self.wide = self.arch == "x64"
+        self.wide = self.arch != "x86"
         self.pointer = 8 if self.wide else 4
         self.kpti = kpti
         self.random = random.Random(seed)
-        self.layouts = Layouts(DATA / "struct-layouts.tsv.xz", self.release, self.arch)
+        self.layouts = Layouts(DATA / "struct-layouts.tsv.xz", self.release,
+                               "x64" if self.wide else "x86")
         if unknown:
             self.build += 9000
             self.shift_processes()
@@ -75,12 +78,16 @@ class Guest:
         self.pool_end = self.next_pool
         self.truth = {"release": "%d.%d.%d" % (self.major, self.minor, self.build),
                       "kpti": kpti}
-        self.image = Image(folder, self.wide, self.major >= 10)
+        # Where the version is not in memory, the build alone is known.
+        self.versioned = not known and not unknown and self.arch != "arm64"
+        self.image = Image(folder, self.arch, self.major >= 10,
+                           self.release if self.versioned else None)
         self.known = None
         self.place_image(known)
         self.shared_data()
         self.types()
         self.processor()
+        self.debugger()
 
     def shift_processes(self):
         for tag in ("_EPROCESS", "_ETHREAD"):
@@ -176,7 +183,7 @@ class Guest:
             self.base = 0x804d7000
         image.relocate(self.base)
         lab = "%d.1.%sfre.test_release.200101-0000" % (self.build,
-                                                       "amd64" if self.wide else "x86")
+                                                       {"x64": "amd64"}.get(self.arch, self.arch))
         rva = image.symbols["NtBuildLab"]
         image.bytes[rva:rva + len(lab) + 1] = lab.encode() + b"\0"
         struct.pack_into("<I", image.bytes, image.symbols["NtBuildNumber"],
@@ -224,7 +231,8 @@ class Guest:
         self.image.grow(0xd00000)
 
     def symbol(self, name):
-        if self.known and name in self.known and not name.startswith("Ki"):
+        if self.known and name in self.known and (name == "KiProcessorBlock" or
+                                                  not name.startswith("Ki")):
             return self.base + self.known[name]
         return self.base + self.image.symbols[name]
 
@@ -258,11 +266,65 @@ class Guest:
                            handler >> 16 & 0xffff, *((handler >> 32, 0) if self.wide else ()))
         self.idt = self.kpcr + 0xf000
         self.write(self.idt, gate * 32)
+        # One with an interrupt stack for user mode, one that is not there.
+        special = bytearray(gate)
+        special[5] = 0xee
+        special[4] = 3 if self.wide else 0
+        self.write(self.idt + 3 * len(gate), bytes(special))
+        special[5] = 0xe
+        self.write(self.idt + 9 * len(gate), bytes(special))
+        truth = {"limit": 0, "selector": 0x10, "base": handler}
+        self.truth["gates"] = [
+            {**truth, "type": 14, "dpl": 3 if i == 3 else 0, "present": int(i != 9),
+             "ist": 3 if self.wide and i in (3, 9) else 0} for i in range(32)]
+        self.segments()
+
+    def segments(self):
+        """A GDT of five entries: none, code, data, and a TSS, which takes two in long mode."""
+        self.gdt = self.kpcr + 0xe000
+        tss = self.kpcr + 0x4000
+
+        def segment(base, limit, access, flags):
+            return struct.pack("<HHBBBB", limit & 0xffff, base & 0xffff, base >> 16 & 0xff, access,
+                               flags << 4 | limit >> 16, base >> 24 & 0xff)
+
+        self.write(self.gdt, bytes(8) + segment(0, 0xfffff, 0x9b, 0xa if self.wide else 0xc) +
+                   segment(0, 0xfffff, 0xf3, 0xc) + segment(tss, 0x67, 0x8b, 0) +
+                   struct.pack("<Q", tss >> 32))
+
+        def told(base, limit, kind, dpl, present):
+            return {"base": base, "limit": limit, "selector": 0, "type": kind, "dpl": dpl,
+                    "present": present, "ist": 0}
+
+        high = tss >> 32
+        self.truth["segments"] = [
+            told(0, 0, 0, 0, 0), told(0, 0xffffffff, 0x1b, 0, 1), told(0, 0xffffffff, 0x13, 3, 1),
+            told(tss, 0x67, 0xb, 0, 1),
+            # The rest of the base is no descriptor; this is what its bits say.
+            told(high >> 16, high & 0xffff, 0, 0, 0)]
+
+    def debugger(self):
+        """KDDEBUGGER_DATA64; what runs since 8 has it encoded."""
+        data = bytearray(0x360)
+        struct.pack_into("<4sI", data, 0x10, b"KDBG", len(data))
+        struct.pack_into("<Q", data, 0x18, self.base)
+        for name, at in (("PsLoadedModuleList", 0x48), ("PsActiveProcessHead", 0x50),
+                         ("PspCidTable", 0x58), ("KeBugCheckCallbackListHead", 0x80),
+                         ("ObpRootDirectoryObject", 0x98), ("NtBuildLab", 0x208),
+                         ("KiProcessorBlock", 0x218), ("MmUnloadedDrivers", 0x220),
+                         ("MmLastUnloadedDriver", 0x228)):
+            struct.pack_into("<Q", data, at, self.symbol(name))
+        self.debugger_plain = self.debugger_data = bytes(data)
+        if self.build >= 9200:
+            self.debugger_data = self.random.randbytes(len(data))
+        self.write(self.symbol("KdDebuggerDataBlock"), self.debugger_data)
+        self.ptr(self.symbol("KiProcessorBlock"), self.prcb)
 
     # Objects.
 
     def types(self):
         self.type_objects, self.directories = {}, {}
+        self.kinds, self.directory_truth = {}, {}
         self.cookie = 0x5a if self.major >= 10 else 0
         if self.cookie and (self.known is None or "ObHeaderCookie" in self.known):
             self.number(self.symbol("ObHeaderCookie"), self.cookie, 1)
@@ -314,6 +376,7 @@ class Guest:
         return body
 
     def set_type(self, body, kind):
+        self.kinds[body] = kind
         head = body - self.layouts.offset("_OBJECT_HEADER", "Body")
         if self.has("_OBJECT_HEADER", "TypeIndex"):
             index = self.type_indexes[kind] ^ (self.cookie ^ head >> 8 & 0xff if self.cookie else 0)
@@ -338,6 +401,7 @@ class Guest:
     def insert(self, body, name, directory):
         """Into a hash bucket of a directory."""
         where = self.directories[directory]
+        self.directory_truth.setdefault(directory, []).append([name, self.kinds[body], hex(body)])
         bucket = self.at(where, "_OBJECT_DIRECTORY", "HashBuckets") + \
             sum(name.encode()) % 37 * self.pointer
         entry = self.alloc(self.layouts.size("_OBJECT_DIRECTORY_ENTRY"))
@@ -373,6 +437,8 @@ class Guest:
         for process in self.processes:
             if process.get("tables"):
                 process["tables"].share()
+            for gva, gpa in process.get("session_pages", ()):
+                process["tables"].map(gva, gpa)
         self.memory.save(folder / "memory.raw")
         lines = ["arch x86", "ram 0 0x%x" % RAM, "load 0 memory.raw"]
         for name, value in self.registers().items() if registers else ():
@@ -383,7 +449,9 @@ class Guest:
     def registers(self):
         current = self.processes[-1]
         root = current["user_root"] if self.kpti else current["tables"].root
-        registers = {"cr0": 0x80050033, "cr3": root, "idtr.base": self.idt, "idtr.limit": 0xfff,
+        registers = {"cr0": 0x80050033, "cr3": root, "idtr.base": self.idt,
+                     "idtr.limit": 32 * (16 if self.wide else 8) - 1, "gdtr.base": self.gdt,
+                     "gdtr.limit": 5 * 8 - 1,
                      "cr4": 0x6f8 if self.mode != "x86" else 0x6d8,
                      "efer": 0xd01 if self.wide else 0x800 * (self.mode == "pae")}
         if self.wide:

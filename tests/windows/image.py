@@ -12,11 +12,13 @@ HERE = pathlib.Path(__file__).resolve().parent
 class Image:
     """An image in memory: bytes by RVA, and where its symbols are."""
 
-    def __init__(self, folder, wide, export_modules):
+    def __init__(self, folder, arch, export_modules, release=None):
+        """`release`: what its version resource says; None: it has none."""
         folder.mkdir(parents=True, exist_ok=True)
         self.pdb = folder / "ntkrnlmp.pdb"
         out, table = folder / "ntoskrnl.exe", folder / "ntoskrnl.map"
-        machine = "x86_64" if wide else "i686"
+        wide = arch != "x86"
+        machine = {"x86": "i686", "x64": "x86_64", "arm64": "aarch64"}[arch]
         subprocess.run(["clang", "--target=%s-pc-windows-msvc" % machine, "-O0", "-g", "-gcodeview",
                         "-ffreestanding", "-fno-stack-protector", "-c", HERE / "kernel.c",
                         *(["-DEXPORT_MODULES"] if export_modules else []),
@@ -25,9 +27,18 @@ class Image:
                         "/entry:KiSystemStartup", "/opt:noref", "/debug", "/timestamp:0x5f000000",
                         "/pdbaltpath:ntkrnlmp.pdb", "/pdb:%s" % self.pdb, "/map:%s" % table,
                         "/safeseh:no", "/base:0x%x" % (0x140000000 if wide else 0x400000),
-                        "/out:%s" % out, folder / "kernel.obj"], check=True)
+                        "/out:%s" % out, folder / "kernel.obj",
+                        *([self.version(folder, release)] if release else [])], check=True)
         self.load(out.read_bytes(), wide)
         self.read_map(table.read_text())
+
+    @staticmethod
+    def version(folder, release):
+        numbers = release.replace(".", ",")
+        (folder / "version.rc").write_text(
+            "1 VERSIONINFO\nFILEVERSION %s\nPRODUCTVERSION %s\nBEGIN\nEND\n" % (numbers, numbers))
+        subprocess.run(["llvm-rc", "/FO", folder / "version.res", folder / "version.rc"], check=True)
+        return folder / "version.res"
 
     def load(self, data, wide):
         nt = struct.unpack_from("<I", data, 0x3c)[0]

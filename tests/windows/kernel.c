@@ -34,7 +34,12 @@ char NtBuildLab[96] IN(".rdata") = "?";
 /* Nothing is below a megabyte. */
 char padding[1 << 20] IN("PAGEDATA") = { 0 };
 
-#define ENTRY(name, part) void IN(part) name(void) { __asm__ volatile("nop; nop; nop; hlt"); }
+#ifdef _M_ARM64
+#define HALT "brk #0"
+#else
+#define HALT "hlt"
+#endif
+#define ENTRY(name, part) void IN(part) name(void) { __asm__ volatile("nop; nop; nop; " HALT); }
 ENTRY(KiSystemStartup, "INIT")
 ENTRY(KiSystemCall64, ".text")
 ENTRY(KiPageFault, ".text")

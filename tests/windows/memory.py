@@ -74,7 +74,7 @@ class Tables:
                 memory.write(self.directories[3] + 8 * i, struct.pack("<Q", gpa | 0x63))
         else:
             self.root = memory.page()
-            index = {"x86": 0x300, "4level": 0x1ed if shared is None else shared.self_index}[mode]
+            index = 0x300 if mode == "x86" else 0x1ed if shared is None else shared.self_index
             self.self_index = index
             self.put(self.root, index, self.root | 0x63)
         self.shared = shared
@@ -94,7 +94,7 @@ class Tables:
         return entry & 0x000ffffffffff000
 
     def last_table(self, gva):
-        if self.mode == "4level":
+        if self.mode in ("4level", "arm64"):
             table = self.root
             for shift in (39, 30, 21):
                 table = self.table(table, gva >> shift & 511)
@@ -105,6 +105,10 @@ class Tables:
 
     def map(self, gva, gpa, flags=P | W):
         table, index = self.last_table(gva)
+        if self.mode == "arm64":
+            # A page that was used; AP and UXN, PXN in place of what x86 has there.
+            flags = 0x403 | (0 if flags & W else 0x80) | (0x40 if flags & U else 0) | \
+                (3 << 53 if flags & NX else 0)
         self.put(table, index, gpa | flags)
 
     def set_entry(self, gva, value):
@@ -115,7 +119,7 @@ class Tables:
     def share(self):
         """Take the kernel's half over, when all of that is there."""
         other = self.shared
-        if self.mode == "4level":
+        if self.mode in ("4level", "arm64"):
             for i in range(256, 512):
                 if i != self.self_index:
                     self.put(self.root, i, other.get(other.root, i))
@@ -132,13 +136,13 @@ class Tables:
                     self.put(self.root, i, other.get(other.root, i))
 
     def translate(self, gva):
-        if self.mode == "4level":
+        if self.mode in ("4level", "arm64"):
             table = self.root
             for shift in (39, 30, 21, 12):
                 entry = self.get(table, gva >> shift & 511)
                 if not entry & P:
                     return None
-                table = entry & 0x000ffffffffff000
+                table = entry & 0x0000fffffffff000
             return table | gva & 0xfff
         if self.mode == "pae":
             table, shifts, mask = self.directories[gva >> 30], (21, 12), 511

@@ -52,6 +52,7 @@ def handle_table(guest, process, handles):
                 guest.ptr(code + i * guest.pointer, middle.get(i) or guest.alloc(PAGE, PAGE))
     table = guest.alloc(guest.layouts.size("_HANDLE_TABLE"))
     guest.put(table, "_HANDLE_TABLE", "TableCode", code | level)
+    guest.put(table, "_HANDLE_TABLE", "NextHandleNeedingPool", (max(leaves) + 1) * per_leaf * 4)
     guest.put(process["body"], "_EPROCESS", "ObjectTable", table)
 
 
@@ -200,7 +201,7 @@ def callbacks(guest):
 
 
 def services(guest):
-    """The kernel's table; there is no win32k."""
+    """The kernel's table."""
     n, table = guest.pointer, guest.symbol("KiServiceTable")
     descriptor = guest.symbol("KeServiceDescriptorTable")
     count, first = 40, guest.symbol("NtService")
@@ -225,3 +226,29 @@ def services(guest):
             function = table + (offset >> 4 if guest.major >= 6 else offset)
         told.append({"number": hex(i), "function": hex(function),
                      "arguments": words * guest.pointer})
+
+
+def session_services(guest, process):
+    """win32k's table, in memory that only processes of a session have."""
+    n, kernel = guest.pointer, guest.symbol("KiServiceTable")
+    shadow = guest.symbol("KeServiceDescriptorTableShadow")
+    # Between what others share.
+    table = 0xfffff90000100000 if guest.wide else 0xbf800000
+    page = guest.memory.page()
+    process["session_pages"] = [(table, page)]
+    count, arguments = 9, table + 0x800
+    for at, base, limit in ((shadow, kernel, 40), (shadow + 4 * n, table, count)):
+        guest.ptr(at, base)
+        guest.ptr(at + 2 * n, limit)
+        guest.ptr(at + 3 * n, arguments)
+    told = guest.truth["session_services"] = []
+    for i in range(count):
+        function, words = table + 0x20 * i + 0x100, i % 4
+        if guest.wide:
+            offset = function - table
+            value = (offset << 4 if guest.major >= 6 else offset) | words
+        else:
+            value = function
+            guest.memory.write(page + 0x800 + i, bytes([4 * words]))
+        guest.memory.write(page + 4 * i, struct.pack("<I", value))
+        told.append([hex(0x1000 + i), hex(function), str(words * n)])

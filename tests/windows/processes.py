@@ -14,6 +14,9 @@ PROTECTIONS = {0x18: ("---", 0x1), 1: ("r--", 0x2), 2: ("--x", 0x10), 3: ("r-x",
                0x14: ("rw-", 0x104), 0xc: ("rw-", 0x204), 0x1c: ("rw-", 0x404)}
 
 
+PRESENT, ENABLED = 0x1ff2ffffbc, 0x60900000
+
+
 class User:
     """User memory of one process."""
 
@@ -66,6 +69,7 @@ def create(guest, name, pid, ppid, **options):
              "protection": hex(o["protection"]) if guest.has("_EPROCESS", "Protection") else None,
              "integrity": hex(o["integrity"]) if guest.major >= 6 else None,
              "is_32bit": o["wow64"], "path": o["path"], "threads": o["threads"],
+             "sid": "S-1-" + "-".join(map(str, o["sid"])),
              "arguments": None, "modules": [], "regions": []}
     if o["path"]:
         o["vads"] = image_path(guest, body, o["path"], list(o["vads"]))
@@ -129,8 +133,16 @@ def token(guest, body, o):
     if guest.major >= 6:
         guest.put(at, "_TOKEN", "IntegrityLevelIndex", len(sids))
         sids.append(sid_bytes(16, o["integrity"]))
-        guest.put(at, "_TOKEN", "Privileges.Present", 0x1ff2ffffbc)
-        guest.put(at, "_TOKEN", "Privileges.Enabled", 0x60900000)
+        guest.put(at, "_TOKEN", "Privileges.Present", PRESENT)
+        guest.put(at, "_TOKEN", "Privileges.Enabled", ENABLED)
+    else:
+        # LUID_AND_ATTRIBUTES
+        kinds = [i for i in range(64) if PRESENT >> i & 1]
+        privileges = guest.alloc(12 * len(kinds))
+        guest.write(privileges, b"".join(struct.pack("<III", i, 0, 2 * (ENABLED >> i & 1))
+                                         for i in kinds))
+        guest.put(at, "_TOKEN", "PrivilegeCount", len(kinds))
+        guest.put(at, "_TOKEN", "Privileges", privileges)
     groups = guest.alloc(len(sids) * 2 * guest.pointer)
     for i, sid in enumerate(sids):
         where = guest.alloc(len(sid))
@@ -354,4 +366,5 @@ def threads(guest, record, body, pid, o, truth):
             "stack_end": hex(stack + 0x3000),
             "user_block": "0x0" if o["kernel"] else hex(0x7ffde000 - PAGE * i)})
         record["thread"] = at
+        guest.current_stack = stack + 0x2f00
         guest.put(guest.prcb, "_KPRCB", "CurrentThread", at)

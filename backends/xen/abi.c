@@ -1,373 +1,415 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "abi.h"
 
-#include <stdbool.h>
+#include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
-enum reason {
-	REASON_MEM_ACCESS = 1, REASON_WRITE_CTRLREG = 4, REASON_MOV_TO_MSR = 5,
-	REASON_SOFTWARE_BREAKPOINT = 6, REASON_SINGLESTEP = 7, REASON_GUEST_REQUEST = 8,
-	REASON_DEBUG_EXCEPTION = 9, REASON_CPUID = 10, REASON_INTERRUPT = 12,
-	REASON_DESCRIPTOR_ACCESS = 13, REASON_EMUL_UNIMPLEMENTED = 14, REASON_VMEXIT = 15,
-	REASON_IO = 16,
+#include <xenctrl.h>
+#include <xen/vm_event.h>
+
+/* Since 4.18: not in every header. */
+#ifndef VM_EVENT_REASON_IO_INSTRUCTION
+#define VM_EVENT_REASON_IO_INSTRUCTION 16
+#endif
+
+/* The same in all versions: before the registers, and the first of these. */
+struct header {
+	uint32_t version, flags, reason, vcpu;
+	uint16_t view, pad[3];
 };
+union body {
+	struct {
+		uint64_t gfn, offset, gla;
+		uint32_t flags, pad;
+	} access;
+	struct {
+		uint32_t index, pad;
+		uint64_t new_value, old_value;
+	} control;
+	struct {
+		uint64_t msr, new_value, old_value;
+	} msr;
+	/* Versions 3 to 5. */
+	struct {
+		uint64_t gfn;
+		uint32_t insn_length;
+		uint8_t type, pad[3];
+	} debug3;
+	/* From version 6 on. */
+	struct {
+		uint64_t gfn, pending;
+		uint32_t insn_length;
+		uint8_t type, pad[3];
+	} debug6;
+	struct {
+		uint64_t arch[2];
+		uint8_t descriptor, is_write, pad[6];
+	} descriptor;
+	struct {
+		uint32_t insn_length, leaf, subleaf, pad;
+	} cpuid;
+	struct {
+		uint32_t vector, type, error_code, pad;
+		uint64_t cr2;
+	} interrupt;
+	struct {
+		uint64_t reason, qualification;
+	} exit;
+	struct {
+		uint32_t bytes;
+		uint16_t port;
+		uint8_t in, string;
+	} io;
+	struct {
+		uint16_t view;
+	} fast_step;
+};
+struct selector {
+	uint32_t packed;	/* limit in 20 bits, attributes in 12 */
+};
+#define COMMON                                                                                     \
+	uint64_t rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15,     \
+		rflags;
+#define CONTROL                                                                                    \
+	uint64_t dr7, rip, cr0, cr2, cr3, cr4, sysenter_cs, sysenter_esp, sysenter_eip, efer,      \
+		star, lstar;
+#define SEGMENTS                                                                                   \
+	uint32_t cs_base, ss_base, ds_base, es_base;                                               \
+	uint64_t fs_base, gs_base;                                                                 \
+	struct selector cs, ss, ds, es, fs, gs;                                                    \
+	uint64_t kernel_gs_base;
+struct registers3 {
+	COMMON
+	CONTROL
+	uint64_t fs_base, gs_base;
+	uint32_t cs_attributes, pad;
+};
+struct registers4 {
+	COMMON
+	uint64_t dr6;
+	CONTROL
+	SEGMENTS
+	uint16_t cs_sel, ss_sel, ds_sel, es_sel, fs_sel, gs_sel;
+	uint32_t pad;
+};
+struct registers5 {
+	COMMON
+	uint64_t dr6;
+	CONTROL
+	uint64_t gdtr_base;
+	SEGMENTS
+	uint16_t gdtr_limit, cs_sel, ss_sel, ds_sel, es_sel, fs_sel, gs_sel, pad;
+};
+struct registers7 {
+	COMMON
+	uint64_t dr6;
+	CONTROL
+	uint64_t gdtr_base, npt_base, vmtrace_pos;
+	SEGMENTS
+	uint16_t gdtr_limit, cs_sel, ss_sel, ds_sel, es_sel, fs_sel, gs_sel, pad;
+};
+#define BODY sizeof(struct header)
+#define REGISTERS (sizeof(struct header) + sizeof(union body))
+_Static_assert(REGISTERS + sizeof(struct registers3) == 312, "version 3");
+_Static_assert(REGISTERS + sizeof(struct registers4) == 376, "version 4");
+_Static_assert(REGISTERS + sizeof(struct registers5) == 384, "versions 5 and 6");
+_Static_assert(REGISTERS + sizeof(struct registers7) == ABI_BYTES_MAX, "version 7");
+#if VM_EVENT_INTERFACE_VERSION == 7
+_Static_assert(sizeof(vm_event_request_t) == ABI_BYTES_MAX &&
+	       offsetof(vm_event_request_t, u) == BODY &&
+	       offsetof(vm_event_request_t, data) == REGISTERS &&
+	       offsetof(struct vm_event_regs_x86, gs_sel) == offsetof(struct registers7, gs_sel),
+	       "version 7 is not as it was");
+#endif
 
-/* The head; then a union of what the reason has, then the registers. */
-#define AT_VERSION 0u
-#define AT_FLAGS 4u
-#define AT_REASON 8u
-#define AT_VCPU 12u
-#define AT_VIEW 16u
-#define AT_UNION 24u
-#define AT_REGISTERS 56u
+/* Where a version has a register. */
+enum form { PLAIN, PACKED_LIMIT, PACKED_RIGHTS, ATTRIBUTES };
+struct place {
+	uint16_t id, offset;
+	uint8_t bytes, form;
+};
+#define PLACE(s, id_, member, form_)                                                               \
+	{ .id = HVMI_X86_##id_, .offset = offsetof(struct s, member),                              \
+	  .bytes = sizeof(((struct s *)0)->member), .form = form_ }
+#define AT(s, id_, member) PLACE(s, id_, member, PLAIN)
+#define SEGMENT(s, id_, name)                                                                      \
+	AT(s, id_##_SELECTOR, name##_sel), AT(s, id_##_BASE, name##_base),                         \
+	PLACE(s, id_##_LIMIT, name, PACKED_LIMIT), PLACE(s, id_##_RIGHTS, name, PACKED_RIGHTS)
+/* The first of them are those that a response sets. */
+#define GENERAL(s)                                                                                 \
+	AT(s, RAX, rax), AT(s, RCX, rcx), AT(s, RDX, rdx), AT(s, RBX, rbx), AT(s, RSP, rsp),       \
+	AT(s, RBP, rbp), AT(s, RSI, rsi), AT(s, RDI, rdi), AT(s, R8, r8), AT(s, R9, r9),           \
+	AT(s, R10, r10), AT(s, R11, r11), AT(s, R12, r12), AT(s, R13, r13), AT(s, R14, r14),       \
+	AT(s, R15, r15), AT(s, RFLAGS, rflags), AT(s, RIP, rip)
+#define GENERAL_COUNT 18u
+#define SYSTEM(s)                                                                                  \
+	AT(s, DR7, dr7), AT(s, CR0, cr0), AT(s, CR2, cr2), AT(s, CR3, cr3), AT(s, CR4, cr4),       \
+	AT(s, SYSENTER_CS, sysenter_cs), AT(s, SYSENTER_ESP, sysenter_esp),                        \
+	AT(s, SYSENTER_EIP, sysenter_eip), AT(s, EFER, efer), AT(s, STAR, star),                   \
+	AT(s, LSTAR, lstar)
+#define FULL(s)                                                                                    \
+	GENERAL(s), SYSTEM(s), AT(s, DR6, dr6), SEGMENT(s, CS, cs), SEGMENT(s, SS, ss),            \
+	SEGMENT(s, DS, ds), SEGMENT(s, ES, es), SEGMENT(s, FS, fs), SEGMENT(s, GS, gs),            \
+	AT(s, KERNEL_GS_BASE, kernel_gs_base)
+#define GDTR(s) AT(s, GDTR_BASE, gdtr_base), AT(s, GDTR_LIMIT, gdtr_limit)
 
-#define MEM_ACCESS_GLA_VALID (1u << 3)
-#define MEM_ACCESS_FAULT_IN_GPT (1u << 5)
-#define PAGE 4096u
+static const struct place places3[] = {
+	GENERAL(registers3), SYSTEM(registers3), AT(registers3, FS_BASE, fs_base),
+	AT(registers3, GS_BASE, gs_base), PLACE(registers3, CS_RIGHTS, cs_attributes, ATTRIBUTES),
+};
+static const struct place places4[] = { FULL(registers4) };
+static const struct place places5[] = { FULL(registers5), GDTR(registers5) };
+static const struct place places7[] = { FULL(registers7), GDTR(registers7) };
 
-/*
- * struct vm_event_regs_x86 in its order: register, bytes, first and last version. Id 0: not used here.
- * KIND_SELECTOR: a limit of 20 bits and 12 bits of rights, for _LIMIT and _RIGHTS.
- */
-enum { KIND_PLAIN, KIND_SELECTOR };
 static const struct {
-	uint16_t id;
-	uint8_t size, first, last, kind;
-} layout[] = {
-#define ALL(id) { HVMI_X86_##id, 8, 3, 7, KIND_PLAIN }
-	ALL(RAX), ALL(RCX), ALL(RDX), ALL(RBX), ALL(RSP), ALL(RBP), ALL(RSI), ALL(RDI),
-	ALL(R8), ALL(R9), ALL(R10), ALL(R11), ALL(R12), ALL(R13), ALL(R14), ALL(R15), ALL(RFLAGS),
-	{ HVMI_X86_DR6, 8, 4, 7, KIND_PLAIN },
-	ALL(DR7), ALL(RIP), ALL(CR0), ALL(CR2), ALL(CR3), ALL(CR4), ALL(SYSENTER_CS),
-	ALL(SYSENTER_ESP), ALL(SYSENTER_EIP), ALL(EFER), ALL(STAR), ALL(LSTAR),
-#undef ALL
-	{ HVMI_X86_GDTR_BASE, 8, 5, 7, KIND_PLAIN },
-	{ 0, 8, 7, 7, KIND_PLAIN },	/* npt_base */
-	{ 0, 8, 7, 7, KIND_PLAIN },	/* vmtrace_pos */
-	{ HVMI_X86_CS_BASE, 4, 4, 7, KIND_PLAIN }, { HVMI_X86_SS_BASE, 4, 4, 7, KIND_PLAIN },
-	{ HVMI_X86_DS_BASE, 4, 4, 7, KIND_PLAIN }, { HVMI_X86_ES_BASE, 4, 4, 7, KIND_PLAIN },
-	{ HVMI_X86_FS_BASE, 8, 3, 7, KIND_PLAIN }, { HVMI_X86_GS_BASE, 8, 3, 7, KIND_PLAIN },
-	{ 0, 8, 3, 3, KIND_PLAIN },	/* cs_arbytes and padding */
-	{ HVMI_X86_CS_LIMIT, 4, 4, 7, KIND_SELECTOR }, { HVMI_X86_SS_LIMIT, 4, 4, 7, KIND_SELECTOR },
-	{ HVMI_X86_DS_LIMIT, 4, 4, 7, KIND_SELECTOR }, { HVMI_X86_ES_LIMIT, 4, 4, 7, KIND_SELECTOR },
-	{ HVMI_X86_FS_LIMIT, 4, 4, 7, KIND_SELECTOR }, { HVMI_X86_GS_LIMIT, 4, 4, 7, KIND_SELECTOR },
-	{ HVMI_X86_KERNEL_GS_BASE, 8, 4, 7, KIND_PLAIN },
-	{ HVMI_X86_GDTR_LIMIT, 2, 5, 7, KIND_PLAIN },
-	{ HVMI_X86_CS_SELECTOR, 2, 4, 7, KIND_PLAIN }, { HVMI_X86_SS_SELECTOR, 2, 4, 7, KIND_PLAIN },
-	{ HVMI_X86_DS_SELECTOR, 2, 4, 7, KIND_PLAIN }, { HVMI_X86_ES_SELECTOR, 2, 4, 7, KIND_PLAIN },
-	{ HVMI_X86_FS_SELECTOR, 2, 4, 7, KIND_PLAIN }, { HVMI_X86_GS_SELECTOR, 2, 4, 7, KIND_PLAIN },
-	{ 0, 2, 5, 7, KIND_PLAIN },	/* padding */
-	{ 0, 4, 4, 4, KIND_PLAIN },
+	const struct place *places;
+	uint16_t count, bytes;
+} versions[ABI_VERSION_MAX + 1] = {
+#define VERSION(p, s) { p, sizeof(p) / sizeof(*(p)), REGISTERS + sizeof(struct s) }
+	[3] = VERSION(places3, registers3), [4] = VERSION(places4, registers4),
+	[5] = VERSION(places5, registers5), [6] = VERSION(places5, registers5),
+	[7] = VERSION(places7, registers7),
 };
-#define LAYOUT_COUNT (sizeof(layout) / sizeof(*layout))
 
-static uint64_t load(const uint8_t *at, unsigned size)
+uint32_t abi_rights(uint32_t attributes)
 {
-	uint64_t value = 0;
-	memcpy(&value, at, size);
-	return value;
+	uint32_t rights = (attributes & 0xff) | (attributes & 0xf00) << 4;
+	/* What is not present is what VMX calls unusable. */
+	return attributes & 0x80 ? rights : rights | 0x10000;
 }
 
-static void store(uint8_t *at, uint64_t value, unsigned size)
+uint32_t abi_attributes(uint32_t rights)
 {
-	memcpy(at, &value, size);
+	uint32_t attributes = (rights & 0xff) | (rights >> 4 & 0xf00);
+	return rights & 0x10000 ? attributes & ~0x80u : attributes;
 }
 
-static bool has(size_t field, uint32_t version)
+uint32_t abi_bytes(uint32_t version)
 {
-	return version >= layout[field].first && version <= layout[field].last;
+	return version <= ABI_VERSION_MAX ? versions[version].bytes : 0;
 }
 
-uint32_t abi_request_size(uint32_t version)
+uint32_t abi_version_of(uint32_t minor)
 {
-	if (version < ABI_VERSION_MIN || version > ABI_VERSION_MAX)
-		return 0;
-	uint32_t size = AT_REGISTERS;
-	for (size_t i = 0; i < LAYOUT_COUNT; i++)
-		size += has(i, version) ? layout[i].size : 0;
-	return size;
+	static const uint8_t of[] = { [11] = 3, [12] = 4, [13] = 5, [14] = 6, [15] = 7 };
+	return minor < sizeof(of) ? of[minor] : 7;
 }
 
-void abi_head(const uint8_t *request, struct abi_head *ret)
+bool abi_sets(uint32_t id)
 {
-	*ret = (struct abi_head){
-		.version = (uint32_t)load(request + AT_VERSION, 4),
-		.flags = (uint32_t)load(request + AT_FLAGS, 4),
-		.reason = (uint32_t)load(request + AT_REASON, 4),
-		.vcpu = (uint32_t)load(request + AT_VCPU, 4),
-		.view = (uint16_t)load(request + AT_VIEW, 2),
-	};
+	for (uint32_t i = 0; i < GENERAL_COUNT; i++)
+		if (places7[i].id == id)
+			return true;
+	return false;
 }
 
-/* Rights as registers.h has them; a limit in pages was shifted by Xen. */
-static void selector(struct hvmi_registers *to, uint32_t limit_id, uint64_t value)
+static void take_registers(uint32_t version, const uint8_t *from, struct hvmi_registers *ret)
 {
-	uint64_t limit = value & 0xfffff, packed = value >> 20;
-	uint64_t rights = (packed & 0xff) | (packed & 0xf00) << 4;
-	if (!(packed & 0x80))
-		rights |= 1u << 16;
-	if (rights & 1u << 15)
-		limit = limit << 12 | 0xfff;
-	hvmi_registers_set(to, limit_id, limit);
-	hvmi_registers_set(to, limit_id + 1, rights);
-}
-
-static void registers_of(uint32_t version, const uint8_t *request, struct hvmi_registers *ret)
-{
-	const uint8_t *at = request + AT_REGISTERS;
-	for (size_t i = 0; i < LAYOUT_COUNT; i++) {
-		if (!has(i, version))
-			continue;
-		uint64_t value = load(at, layout[i].size);
-		if (layout[i].kind == KIND_SELECTOR)
-			selector(ret, layout[i].id, value);
-		else if (layout[i].id)
-			hvmi_registers_set(ret, layout[i].id, value);
-		at += layout[i].size;
+	for (uint32_t i = 0; i < versions[version].count; i++) {
+		const struct place *p = &versions[version].places[i];
+		uint64_t value = 0;
+		memcpy(&value, from + p->offset, p->bytes);
+		if (p->form == PACKED_LIMIT)
+			/* In pages where G is set. */
+			value = value >> 31 ? (value & 0xfffff) << 12 | 0xfff : value & 0xfffff;
+		else if (p->form != PLAIN)
+			value = abi_rights((uint32_t)(p->form == PACKED_RIGHTS ? value >> 20 : value));
+		hvmi_registers_set(ret, p->id, value);
 	}
 }
 
-static uint32_t control_register(uint64_t index)
+/* Where the vCPU stands, as a linear address. */
+static uint64_t linear_rip(const struct hvmi_registers *r)
 {
-	static const uint32_t ids[] = { HVMI_X86_CR0, HVMI_X86_CR3, HVMI_X86_CR4, HVMI_X86_XCR0 };
-	return index < sizeof(ids) / sizeof(*ids) ? ids[index] : 0;
+	uint64_t rip = r->values[HVMI_X86_RIP];
+	bool long_mode = r->values[HVMI_X86_EFER] >> 10 & 1;
+	bool code64 = r->values[HVMI_X86_CS_RIGHTS] >> 13 & 1;
+	if ((long_mode && code64) || !hvmi_registers_known(r, HVMI_X86_CS_BASE))
+		return rip;
+	return (uint32_t)(r->values[HVMI_X86_CS_BASE] + rip);
 }
 
-static uint32_t descriptor_register(uint64_t index)
+static uint64_t gpa_at(uint64_t gfn, uint64_t gva)
 {
-	static const uint32_t ids[] = { 0, HVMI_X86_IDTR_BASE, HVMI_X86_GDTR_BASE,
-					HVMI_X86_LDTR_BASE, HVMI_X86_TR_BASE };
-	return index < sizeof(ids) / sizeof(*ids) ? ids[index] : 0;
+	/* Xen has all ones where there is no translation. */
+	return gfn >> 52 ? HVMI_NO_ADDRESS : gfn << 12 | (gva & 0xfff);
 }
 
-/* struct vm_event_mem_access: gfn, offset, gla, flags */
-static void access_event(const uint8_t *u, struct hvmi_event *event)
+static void take_access(const union body *u, struct abi_request *q, struct hvmi_event *e)
 {
-	uint64_t flags = load(u + 24, 4);
-	event->kind = HVMI_EVENT_ACCESS;
-	event->gpa = load(u, 8) * PAGE + load(u + 8, 8) % PAGE;
+	uint32_t flags = u->access.flags;
+	e->kind = HVMI_EVENT_ACCESS;
+	e->access = (flags & MEM_ACCESS_R ? HVMI_RIGHT_READ : 0) |
+		    (flags & MEM_ACCESS_W ? HVMI_RIGHT_WRITE : 0) |
+		    (flags & MEM_ACCESS_X ? HVMI_RIGHT_EXECUTE : 0);
 	if (flags & MEM_ACCESS_GLA_VALID)
-		event->gva = load(u + 16, 8);
-	/* MEM_ACCESS_R, _W and _X are bits 0 to 2, as ours. */
-	event->access = flags & 7;
+		e->gva = u->access.gla;
 	if (flags & MEM_ACCESS_FAULT_IN_GPT)
-		event->flags |= HVMI_EVENT_IN_PAGE_WALK;
+		e->flags |= HVMI_EVENT_IN_PAGE_WALK;
+	e->gpa = gpa_at(u->access.gfn, u->access.offset);
+	q->gfn = u->access.gfn;
 }
 
-/* struct vm_event_debug: gfn, pending_dbg since version 6, insn_length, type */
-static void debug_event(uint32_t version, const uint8_t *u, struct hvmi_event *event)
+static void take_control(const union body *u, struct hvmi_event *e)
 {
-	unsigned at = version >= 6 ? 16 : 8;
-	event->gpa = load(u, 8) * PAGE;
-	if (version >= 6)
-		event->pending_debug = load(u + 8, 8);
-	event->insn_length = (uint32_t)load(u + at, 4);
-	event->type = (uint32_t)load(u + at + 4, 1);
+	static const uint32_t ids[] = {
+		[VM_EVENT_X86_CR0] = HVMI_X86_CR0, [VM_EVENT_X86_CR3] = HVMI_X86_CR3,
+		[VM_EVENT_X86_CR4] = HVMI_X86_CR4, [VM_EVENT_X86_XCR0] = HVMI_X86_XCR0,
+	};
+	if (u->control.index >= sizeof(ids) / sizeof(*ids))
+		return;
+	e->kind = HVMI_EVENT_REGISTER;
+	e->reg = ids[u->control.index];
+	e->old_value = u->control.old_value;
+	e->new_value = u->control.new_value;
 }
 
-int abi_event(uint32_t version, const uint8_t *request, struct hvmi_event *event,
-	      struct hvmi_registers *registers)
+static void take_debug(uint32_t version, const union body *u, uint64_t gva, struct abi_request *q,
+		       struct hvmi_event *e)
 {
-	const uint8_t *u = request + AT_UNION;
-	struct abi_head head;
-	abi_head(request, &head);
-	registers_of(version, request, registers);
-	uint64_t rip = registers->values[HVMI_X86_RIP];
-	uint64_t cs_base = 0;
-	hvmi_registers_get(registers, HVMI_X86_CS_BASE, &cs_base);
-	event->vcpu = head.vcpu;
-	event->flags = head.flags & ABI_FLAG_VCPU_PAUSED ? HVMI_EVENT_WAITS : 0;
-	if (head.flags & ABI_FLAG_NESTED_P2M)
-		event->flags |= HVMI_EVENT_NESTED;
-	event->view = head.flags & ABI_FLAG_ALTERNATE_P2M ? head.view : 0;
-	switch (head.reason) {
-	case REASON_MEM_ACCESS:
-		access_event(u, event);
+	bool breakpoint = q->reason == VM_EVENT_REASON_SOFTWARE_BREAKPOINT;
+	e->kind = breakpoint ? HVMI_EVENT_BREAKPOINT : HVMI_EVENT_DEBUG;
+	e->gva = gva;
+	e->insn_length = version >= 6 ? u->debug6.insn_length : u->debug3.insn_length;
+	q->trap_type = version >= 6 ? u->debug6.type : u->debug3.type;
+	if (breakpoint)
+		e->gpa = gpa_at(u->debug3.gfn, gva);
+	else if (version >= 6)
+		e->pending_debug = q->pending_debug = u->debug6.pending;
+}
+
+static void take_descriptor(const union body *u, struct hvmi_event *e)
+{
+	static const uint32_t ids[] = {
+		[VM_EVENT_DESC_IDTR] = HVMI_X86_IDTR_BASE, [VM_EVENT_DESC_GDTR] = HVMI_X86_GDTR_BASE,
+		[VM_EVENT_DESC_LDTR] = HVMI_X86_LDTR_BASE, [VM_EVENT_DESC_TR] = HVMI_X86_TR_BASE,
+	};
+	uint8_t descriptor = u->descriptor.descriptor;
+	if (descriptor >= sizeof(ids) / sizeof(*ids) || !ids[descriptor])
+		return;
+	e->kind = HVMI_EVENT_DESCRIPTOR;
+	e->reg = ids[descriptor];
+	e->access = u->descriptor.is_write ? HVMI_RIGHT_WRITE : HVMI_RIGHT_READ;
+}
+
+static void take_body(uint32_t version, const union body *u, uint64_t gva, struct abi_request *q,
+		      struct hvmi_event *e)
+{
+	switch (q->reason) {
+	case VM_EVENT_REASON_MEM_ACCESS:
+		take_access(u, q, e);
 		break;
-	case REASON_WRITE_CTRLREG:	/* index, padding, new, old */
-		event->kind = HVMI_EVENT_REGISTER;
-		event->reg = control_register(load(u, 4));
-		event->new_value = load(u + 8, 8);
-		event->old_value = load(u + 16, 8);
+	case VM_EVENT_REASON_WRITE_CTRLREG:
+		take_control(u, e);
 		break;
-	case REASON_MOV_TO_MSR:		/* msr, new, old */
-		event->kind = HVMI_EVENT_MSR;
-		event->msr = load(u, 8);
-		event->new_value = load(u + 8, 8);
-		event->old_value = load(u + 16, 8);
+	case VM_EVENT_REASON_MOV_TO_MSR:
+		e->kind = HVMI_EVENT_MSR;
+		e->msr = u->msr.msr;
+		e->old_value = u->msr.old_value;
+		e->new_value = u->msr.new_value;
 		break;
-	case REASON_SOFTWARE_BREAKPOINT:
-	case REASON_DEBUG_EXCEPTION:
-		debug_event(version, u, event);
-		event->kind = head.reason == REASON_DEBUG_EXCEPTION ? HVMI_EVENT_DEBUG :
-								      HVMI_EVENT_BREAKPOINT;
-		event->gva = cs_base + rip;
-		event->gpa += event->gva % PAGE;
+	case VM_EVENT_REASON_SOFTWARE_BREAKPOINT:
+	case VM_EVENT_REASON_DEBUG_EXCEPTION:
+		take_debug(version, u, gva, q, e);
 		break;
-	case REASON_SINGLESTEP:		/* gfn */
-		event->kind = HVMI_EVENT_STEP;
-		event->gva = cs_base + rip;
-		event->gpa = load(u, 8) * PAGE + event->gva % PAGE;
+	case VM_EVENT_REASON_SINGLESTEP:
+		e->kind = HVMI_EVENT_STEP;
 		break;
-	case REASON_GUEST_REQUEST:
-		event->kind = HVMI_EVENT_GUEST_REQUEST;
+	case VM_EVENT_REASON_GUEST_REQUEST:
+		e->kind = HVMI_EVENT_GUEST_REQUEST;
 		break;
-	case REASON_CPUID:		/* insn_length, leaf, subleaf */
-		event->kind = HVMI_EVENT_CPUID;
-		event->insn_length = (uint32_t)load(u, 4);
-		event->leaf = (uint32_t)load(u + 4, 4);
-		event->subleaf = (uint32_t)load(u + 8, 4);
+	case VM_EVENT_REASON_CPUID:
+		e->kind = HVMI_EVENT_CPUID;
+		e->leaf = u->cpuid.leaf;
+		e->subleaf = u->cpuid.subleaf;
+		e->insn_length = u->cpuid.insn_length;
 		break;
-	case REASON_INTERRUPT:		/* vector, type, error code, padding, cr2 */
-		event->kind = HVMI_EVENT_INTERRUPT;
-		event->vector = (uint32_t)load(u, 4);
-		event->type = (uint32_t)load(u + 4, 4);
-		event->error_code = (uint32_t)load(u + 8, 4);
-		event->cr2 = load(u + 16, 8);
+	case VM_EVENT_REASON_INTERRUPT:
+		e->kind = HVMI_EVENT_INTERRUPT;
+		e->vector = u->interrupt.vector;
+		e->type = u->interrupt.type;
+		e->error_code = u->interrupt.error_code;
+		e->cr2 = u->interrupt.cr2;
 		break;
-	case REASON_DESCRIPTOR_ACCESS:	/* 16 bytes of the processor's, descriptor, is_write */
-		event->kind = HVMI_EVENT_DESCRIPTOR;
-		event->reg = descriptor_register(load(u + 16, 1));
-		event->access = load(u + 17, 1) ? HVMI_RIGHT_WRITE : HVMI_RIGHT_READ;
+	case VM_EVENT_REASON_DESCRIPTOR_ACCESS:
+		take_descriptor(u, e);
 		break;
-	case REASON_EMUL_UNIMPLEMENTED:
-		event->kind = HVMI_EVENT_UNIMPLEMENTED;
+	case VM_EVENT_REASON_EMUL_UNIMPLEMENTED:
+		e->kind = HVMI_EVENT_UNIMPLEMENTED;
 		break;
-	case REASON_VMEXIT:		/* reason, qualification */
-		event->kind = HVMI_EVENT_EXIT;
-		event->exit_reason = load(u, 8);
-		event->exit_qualification = load(u + 8, 8);
+	case VM_EVENT_REASON_VMEXIT:
+		e->kind = HVMI_EVENT_EXIT;
+		e->exit_reason = u->exit.reason;
+		e->exit_qualification = u->exit.qualification;
 		break;
-	case REASON_IO:			/* bytes, port, in, string */
-		event->kind = HVMI_EVENT_IO;
-		event->len = load(u, 4);
-		event->port = (uint32_t)load(u + 4, 2);
-		event->access = load(u + 6, 1) ? HVMI_RIGHT_READ : HVMI_RIGHT_WRITE;
-		if (load(u + 7, 1))
-			event->flags |= HVMI_EVENT_STRING;
+	case VM_EVENT_REASON_IO_INSTRUCTION:
+		e->kind = HVMI_EVENT_IO;
+		e->port = u->io.port;
+		e->len = u->io.bytes;
+		e->access = u->io.in ? HVMI_RIGHT_READ : HVMI_RIGHT_WRITE;
+		e->flags |= u->io.string ? HVMI_EVENT_STRING : 0;
 		break;
 	default:
-		return -ENOTSUP;
+		break;
 	}
+}
+
+int abi_request(uint32_t version, const void *raw, struct abi_request *ret, struct hvmi_event *event,
+		struct hvmi_registers *registers)
+{
+	struct header h;
+	union body u;
+	memcpy(&h, raw, sizeof(h));
+	memcpy(&u, (const uint8_t *)raw + BODY, sizeof(u));
+	if (h.version != version)
+		return -EBADMSG;
+	*ret = (struct abi_request){ .reason = h.reason, .vcpu = h.vcpu,
+				     .paused = h.flags & VM_EVENT_FLAG_VCPU_PAUSED };
+	take_registers(version, (const uint8_t *)raw + REGISTERS, registers);
+	event->vcpu = h.vcpu;
+	event->flags = ret->paused ? HVMI_EVENT_WAITS : 0;
+	if (version >= 7 && h.flags & VM_EVENT_FLAG_NESTED_P2M)
+		event->flags |= HVMI_EVENT_NESTED;
+	if (h.flags & VM_EVENT_FLAG_ALTERNATE_P2M)
+		event->view = h.view;
+	take_body(version, &u, linear_rip(registers), ret, event);
 	return 0;
 }
 
-/* Xen takes the general registers, rip and rflags from the whole block. */
-static bool settable(uint32_t id)
+static void put_registers(uint32_t version, uint8_t *to, const struct hvmi_registers *values)
 {
-	return (id >= HVMI_X86_RAX && id <= HVMI_X86_R15) || id == HVMI_X86_RIP ||
-	       id == HVMI_X86_RFLAGS;
+	for (uint32_t i = 0; i < GENERAL_COUNT; i++) {
+		const struct place *p = &versions[version].places[i];
+		if (hvmi_registers_known(values, p->id))
+			memcpy(to + p->offset, &values->values[p->id], p->bytes);
+	}
 }
 
-static int put_registers(uint32_t version, uint8_t *response, const struct hvmi_registers *values,
-			 struct hvmi_error *err)
+void abi_respond(uint32_t version, void *raw, const struct abi_response *r)
 {
-	struct hvmi_registers now = { 0 };
-	uint64_t value, before;
-	registers_of(version, response, &now);
-	for (uint32_t id = 1; id < HVMI_REGISTERS_MAX; id++) {
-		if (hvmi_registers_get(values, id, &value) || settable(id))
-			continue;
-		/* What was copied from the event and left alone is no wish. */
-		if (hvmi_registers_get(&now, id, &before) || before != value)
-			return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
-					      "an answer in Xen sets general registers, rip and "
-					      "rflags, not %s: use hvmi_vm_set_registers()",
-					      hvmi_register_name(id) ? hvmi_register_name(id) : "?");
+	struct header h;
+	uint8_t *bytes = raw;
+	memcpy(&h, raw, sizeof(h));
+	h.flags = (h.flags & VM_EVENT_FLAG_VCPU_PAUSED) | r->flags;
+	h.reason = r->reason;
+	h.view = r->view;
+	memcpy(raw, &h, sizeof(h));
+	if (r->flags & VM_EVENT_FLAG_FAST_SINGLESTEP)
+		memcpy(bytes + BODY, &r->step_view, sizeof(r->step_view));
+	if (r->flags & VM_EVENT_FLAG_SET_REGISTERS)
+		put_registers(version, bytes + REGISTERS, r->registers);
+	if (r->flags & VM_EVENT_FLAG_SET_EMUL_READ_DATA) {
+		memcpy(bytes + REGISTERS, &r->data_len, sizeof(r->data_len));
+		memcpy(bytes + REGISTERS + sizeof(r->data_len), r->data, r->data_len);
+	} else if (r->flags & VM_EVENT_FLAG_SET_EMUL_INSN_DATA) {
+		memcpy(bytes + REGISTERS, r->data, r->data_len);
 	}
-	uint8_t *at = response + AT_REGISTERS;
-	for (size_t i = 0; i < LAYOUT_COUNT; i++) {
-		if (!has(i, version))
-			continue;
-		if (settable(layout[i].id) && !hvmi_registers_get(values, layout[i].id, &value))
-			store(at, value, layout[i].size);
-		at += layout[i].size;
-	}
-	return 0;
 }
 
-/* What is emulated, and with what: vm_event_emulate_check() in xen/arch/x86/vm_event.c. */
-static int put_emulation(uint32_t version, uint32_t reason, const struct hvmi_answer *answer,
-			 uint8_t *response, uint32_t *flags, struct hvmi_error *err)
+void abi_release(uint32_t version, void *raw, uint32_t vcpu)
 {
-	bool insn = answer->flags & HVMI_ANSWER_INSN_DATA;
-	bool data = answer->flags & HVMI_ANSWER_READ_DATA;
-	uint32_t room = abi_request_size(version) - AT_REGISTERS - 4;
-	if (reason == REASON_CPUID && !insn && !data && !(answer->flags & HVMI_ANSWER_REGISTERS)) {
-		/* Its registers hold the result already; what is left is to go behind it. */
-		uint64_t length = load(response + AT_UNION, 4);
-		struct hvmi_registers now = { 0 };
-		registers_of(version, response, &now);
-		now.values[HVMI_X86_RIP] += length;
-		*flags |= ABI_FLAG_SET_REGISTERS;
-		return put_registers(version, response, &now, err);
-	}
-	if (insn ? reason != REASON_SOFTWARE_BREAKPOINT :
-		   reason != REASON_MEM_ACCESS && reason != REASON_DESCRIPTOR_ACCESS)
-		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
-				      "Xen emulates in answer to accesses and descriptor accesses, "
-				      "and given instructions in answer to breakpoints");
-	if (data && answer->data_len > room)
-		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
-				      "this Xen takes %u bytes of data at most", room);
-	*flags |= ABI_FLAG_EMULATE;
-	if (answer->flags & HVMI_ANSWER_EMULATE_NO_WRITE)
-		*flags |= ABI_FLAG_EMULATE_NOWRITE;
-	if (insn) {
-		*flags |= ABI_FLAG_SET_EMUL_INSN_DATA;
-		memcpy(response + AT_REGISTERS, answer->data, answer->data_len);
-	} else if (data) {
-		*flags |= ABI_FLAG_SET_EMUL_READ_DATA;
-		store(response + AT_REGISTERS, answer->data_len, 4);
-		memcpy(response + AT_REGISTERS + 4, answer->data, answer->data_len);
-	}
-	return 0;
-}
-
-int abi_response(uint32_t version, const uint8_t *request, const struct hvmi_answer *answer,
-		 int stepping, uint8_t *response, struct hvmi_error *err)
-{
-	uint8_t out[ABI_REQUEST_MAX];
-	struct abi_head head;
-	uint32_t f = answer->flags, size = abi_request_size(version);
-	memcpy(out, request, size);
-	abi_head(request, &head);
-	uint32_t flags = head.flags & (ABI_FLAG_VCPU_PAUSED | ABI_FLAG_NESTED_P2M);
-	int rc = 0;
-	if (f & HVMI_ANSWER_EMULATE)
-		rc = put_emulation(version, head.reason, answer, out, &flags, err);
-	if (!rc && f & HVMI_ANSWER_REGISTERS) {
-		flags |= ABI_FLAG_SET_REGISTERS;
-		rc = put_registers(version, out, answer->registers, err);
-	}
-	if (rc)
-		return rc;
-	bool toggle = (f & HVMI_ANSWER_STEP && !stepping) || (f & HVMI_ANSWER_STEP_OFF && stepping);
-	flags |= toggle ? ABI_FLAG_TOGGLE_SINGLESTEP : 0;
-	flags |= f & HVMI_ANSWER_DENY ? ABI_FLAG_DENY : 0;
-	flags |= f & HVMI_ANSWER_CONFIRM ? ABI_FLAG_GET_NEXT_INTERRUPT : 0;
-	flags |= f & HVMI_ANSWER_RESET_TRACE ? ABI_FLAG_RESET_VMTRACE : 0;
-	flags |= f & HVMI_ANSWER_RESET_FORK_STATE ? ABI_FLAG_RESET_FORK_STATE : 0;
-	flags |= f & HVMI_ANSWER_RESET_FORK_MEMORY ? ABI_FLAG_RESET_FORK_MEMORY : 0;
-	if (f & HVMI_ANSWER_VIEW) {
-		flags |= ABI_FLAG_ALTERNATE_P2M;
-		store(out + AT_VIEW, answer->view, 2);
-	}
-	if (f & HVMI_ANSWER_FAST_STEP) {
-		/* One instruction in view 0; the view to return to lies over the union. */
-		flags |= ABI_FLAG_FAST_SINGLESTEP | ABI_FLAG_ALTERNATE_P2M;
-		store(out + AT_VIEW, 0, 2);
-		store(out + AT_UNION, answer->view, 2);
-	}
-	store(out + AT_FLAGS, flags, 4);
-	memcpy(response, out, size);
-	return 0;
-}
-
-void abi_release(uint32_t version, uint32_t vcpu, uint8_t *response)
-{
-	memset(response, 0, abi_request_size(version));
-	store(response + AT_VERSION, version, 4);
-	store(response + AT_FLAGS, ABI_FLAG_VCPU_PAUSED, 4);
-	store(response + AT_VCPU, vcpu, 4);
+	struct header h = { .version = version, .flags = VM_EVENT_FLAG_VCPU_PAUSED, .vcpu = vcpu };
+	memset(raw, 0, versions[version].bytes);
+	memcpy(raw, &h, sizeof(h));
 }

@@ -1,181 +1,190 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "xen.h"
+/*
+ * What can be had from a domain. Xen's bits say what it was built with, not what works; the release,
+ * the processor and the domain's configuration decide together.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
-#include <cpuid.h>
+#include "domain.h"
 
-/* XEN_DOMCTL_MONITOR_EVENT_*: 1 << these is what Xen says of a domain. */
-#define EVENT_IO 13	/* since 4.18 */
-#define EVENT_ALWAYS 31	/* nothing to ask */
+#include <xen/domctl.h>
+#include <xen/hvm/params.h>
 
-enum vendor { VENDOR_INTEL, VENDOR_AMD, VENDOR_OTHER };
+/* Since 4.17 and 4.18: not in every header. */
+#define MONITOR_EVENT_VMEXIT 12
+#define MONITOR_EVENT_IO 13
 
-static enum vendor vendor(void)
+static int no(const struct domain *d, struct hvmi_error *err, const char *why)
 {
-	unsigned a = 0, b = 0, c = 0, d = 0;
-	char name[13] = "";
-	if (!__get_cpuid(0, &a, &b, &c, &d))
-		return VENDOR_OTHER;
-	memcpy(name, &b, 4);
-	memcpy(name + 4, &d, 4);
-	memcpy(name + 8, &c, 4);
-	return !strcmp(name, "GenuineIntel") ? VENDOR_INTEL :
-	       !strcmp(name, "AuthenticAMD") ? VENDOR_AMD : VENDOR_OTHER;
+	return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS, "%s: %s", d->label, why);
 }
 
-static int no(struct hvmi_error *err, const char *why)
+static int has_event(const struct domain *d, uint32_t bit, const void *function,
+		     struct hvmi_error *err)
 {
-	return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS, "%s", why);
+	if (d->monitor_events >> bit & 1 && function)
+		return 0;
+	return no(d, err, "this release of Xen does not tell of it: a newer one may");
 }
 
-static int old(const struct xen *xen, struct hvmi_error *err, const char *since)
+static int has_rights(const struct domain *d, struct hvmi_error *err)
 {
-	return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
-			      "Xen %u.%u has it not: it is there since %s", xen->libs.major,
-			      xen->libs.minor, since);
-}
-
-static int need_hvm(const struct xen *xen, struct hvmi_error *err)
-{
-	return xen->domain.hvm ? 0 :
-	       no(err, "a PV guest has memory and registers only: give the domain type=\"pvh\" or "
-		       "\"hvm\"");
-}
-
-/* Rights of pages and single steps need Intel's EPT and monitor trap flag. */
-static int need_intel(const struct xen *xen, struct hvmi_error *err)
-{
-	int rc = need_hvm(xen, err);
-	if (rc)
-		return rc;
-	if (vendor() != VENDOR_INTEL)
-		return no(err, "Xen has it on Intel processors only (VT-x with EPT): on AMD "
-			       "breakpoints with emulation are what is left");
-	return xen->domain.hap ? 0 : no(err, "the domain runs without hardware-assisted paging: "
-					     "set hap=1 in its configuration and restart it");
-}
-
-static int need_events(const struct xen *xen, unsigned event, bool function,
-		       struct hvmi_error *err)
-{
-	const struct xen_libs *libs = &xen->libs;
-	uint32_t events = 0;
-	int rc = need_hvm(xen, err);
-	if (rc)
-		return rc;
-	if (!function)
-		return no(err, "the library of this Xen release has no function for it");
-	if (libs->xc_monitor_get_capabilities(libs->xch, xen->domain.id, &events) < 0)
-		return xen_failed(xen, err, "its capabilities cannot be told");
-	if (event != EVENT_ALWAYS && !(events >> event & 1))
-		return no(err, event == XEN_DOMCTL_MONITOR_EVENT_SINGLESTEP ?
-				       "this processor has no monitor trap flag: Intel's VT-x has" :
-				       "this Xen does not offer it on this processor");
+	if (d->xen.amd)
+		return no(d, err, "Xen has rights of pages on Intel processors only (VT-x with EPT)");
+	if (!d->hap)
+		return no(d, err, "rights of pages need hardware-assisted paging: remove hap=0 from "
+			  "the domain's configuration, or from Xen's command line");
+	if (!d->xen.l.xc_set_mem_access || !d->xen.l.xc_get_mem_access)
+		return no(d, err, "the libxenctrl of this Xen has no xc_set_mem_access()");
 	return 0;
 }
 
-static int need_altp2m(const struct xen *xen, struct hvmi_error *err)
+static int has_steps(const struct domain *d, struct hvmi_error *err)
 {
-	const struct xen_libs *libs = &xen->libs;
-	bool state;
-	int rc = need_intel(xen, err);
+	if (d->xen.amd)
+		return no(d, err, "Xen single-steps on Intel processors only; emulate the instruction "
+			  "instead");
+	if (d->monitor_events >> XEN_DOMCTL_MONITOR_EVENT_SINGLESTEP & 1 &&
+	    d->xen.l.xc_monitor_singlestep)
+		return 0;
+	return no(d, err, "the processor has no monitor trap flag, with which Xen single-steps: "
+		  "emulate the instruction instead");
+}
+
+static int has_views(const struct domain *d, struct hvmi_error *err)
+{
+	const struct xen *xen = &d->xen;
+	uint64_t mode = 0;
+	bool on;
+	int rc = has_rights(d, err);
 	if (rc)
 		return rc;
-	if (!libs->xc_altp2m_get_domain_state || !libs->xc_altp2m_create_view)
-		return no(err, "the library of this Xen release has no alternate views");
-	if (libs->xc_altp2m_get_domain_state(libs->xch, xen->domain.id, &state) == 0) {
-		uint64_t mode = 1;
-		if (libs->xc_hvm_param_get(libs->xch, xen->domain.id, HVM_PARAM_ALTP2M, &mode) < 0 ||
-		    mode)
-			return 0;
-	} else if (errno == EOPNOTSUPP || errno == ENOSYS) {
-		return no(err, "altp2m is off in Xen: add altp2m=1 to Xen's command line and "
-			       "restart the host");
-	}
-	return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
-			      "altp2m is off for domain %u: add altp2m=\"external\" to its "
-			      "configuration and restart it", xen->domain.id);
+	if (!xen->l.xc_altp2m_get_domain_state || !xen->l.xc_altp2m_set_domain_state ||
+	    !xen->l.xc_altp2m_create_view || !xen->l.xc_altp2m_destroy_view ||
+	    !xen->l.xc_altp2m_switch_to_view || !xen->l.xc_altp2m_set_mem_access ||
+	    !xen->l.xc_altp2m_change_gfn)
+		return no(d, err, "the libxenctrl of this Xen has no altp2m");
+	if (xen->l.xc_altp2m_get_domain_state(xen->xc, d->id, &on) && errno == EOPNOTSUPP)
+		return no(d, err, "altp2m is off in Xen: add altp2m=1 to Xen's command line and "
+			  "restart the host");
+	if (xen->l.xc_hvm_param_get(xen->xc, d->id, HVM_PARAM_ALTP2M, &mode))
+		return domain_fail(d, err, "asking for its altp2m mode");
+	if (mode == XEN_ALTP2M_disabled)
+		return no(d, err, "altp2m is off: add altp2m=\"external\" to its configuration and "
+			  "restart it");
+	if (mode == XEN_ALTP2M_limited)
+		return no(d, err, "its altp2m is for itself (\"limited\"): use altp2m=\"external\" in "
+			  "its configuration and restart it");
+	return 0;
 }
 
-/* An INVEPT-like trick of recent processors: paging-write access, Intel SDM volume 3, 29.3.3.2. */
-static int need_page_walk_right(const struct xen *xen, struct hvmi_error *err)
+static int has_fast_step(const struct domain *d, struct hvmi_error *err)
 {
-	int rc = need_intel(xen, err);
-	return rc ? rc : xen_since(&xen->libs, 4, 20) ? 0 : old(xen, err, "4.20");
+	int rc = has_views(d, err);
+	if (!rc)
+		rc = has_steps(d, err);
+	if (!rc && !xen_since(&d->xen, 14, 0))
+		rc = no(d, err, "fast single-steps need Xen 4.14");
+	return rc;
 }
 
-int xen_capability(void *machine, uint32_t capability, struct hvmi_error *err)
+static int has_confirm(const struct domain *d, struct hvmi_error *err)
 {
-	const struct xen *xen = machine;
-	const struct xen_libs *l = &xen->libs;
-	int rc;
+	if (d->xen.amd && !xen_since(&d->xen, 17, 3))
+		return no(d, err, "on AMD processors injections can be confirmed from Xen 4.17.3 on");
+	return has_event(d, XEN_DOMCTL_MONITOR_EVENT_INTERRUPT, d, err);
+}
+
+/* Only the log of Xen's start says whether the processor can. */
+static int has_page_walk_right(const struct domain *d, struct hvmi_error *err)
+{
+	const struct xen *xen = &d->xen;
+	int rc = has_rights(d, err);
+	if (rc)
+		return rc;
+	if (!xen_since(xen, 20, 0))
+		return no(d, err, "the right of page walks needs Xen 4.20");
+	unsigned size = 1u << 18;
+	uint32_t index = 0;
+	char *log = calloc(1, size + 1);
+	bool found = false;
+	if (log && xen->l.xc_readconsolering &&
+	    xen->l.xc_readconsolering(xen->xc, log, &size, 0, 0, &index) == 0)
+		found = memmem(log, size, "EPT Paging-Write", 16);
+	free(log);
+	return found ? 0 : no(d, err, "the right of page walks needs a processor with EPT "
+			      "paging-write control (Intel, from 12th generation on), and Xen's log "
+			      "of its start does not say that this is one");
+}
+
+static int has_vmexit(const struct domain *d, struct hvmi_error *err)
+{
+	if (d->xen.amd)
+		return no(d, err, "Xen tells of VM exits on Intel processors only");
+	return has_event(d, MONITOR_EVENT_VMEXIT, (void *)d->xen.l.xc_monitor_vmexit, err);
+}
+
+#define EVENT(kind, bit, function)                                                                 \
+	case HVMI_CAN_EVENT + HVMI_EVENT_##kind:                                                   \
+		return has_event(d, XEN_DOMCTL_MONITOR_EVENT_##bit,                                \
+				 (void *)d->xen.l.xc_monitor_##function, err);
+
+static int of_hvm(const struct domain *d, uint32_t capability, struct hvmi_error *err)
+{
 	switch (capability) {
-	case HVMI_CAN_PAUSE:
-		return 0;
 	case HVMI_CAN_SET_REGISTERS:
 	case HVMI_CAN_INJECT:
-	case HVMI_CAN_DENY:
-		return need_hvm(xen, err);
-	case HVMI_CAN_PAGES:
-		return need_hvm(xen, err);
-	case HVMI_CAN_BREAKPOINTS:
-		return no(err, "Xen places no breakpoints: write an int3 and request breakpoints "
-			       "without an address");
-	case HVMI_CAN_INT3:
-	case HVMI_CAN_EVENT + HVMI_EVENT_BREAKPOINT:
-		return need_events(xen, XEN_DOMCTL_MONITOR_EVENT_SOFTWARE_BREAKPOINT,
-				   l->xc_monitor_software_breakpoint, err);
-	case HVMI_CAN_VIEWS:
-	case HVMI_CAN_REMAP:
-		return need_altp2m(xen, err);
 	case HVMI_CAN_EMULATE:
 	case HVMI_CAN_EMULATE_DATA:
-		return need_hvm(xen, err);
+	case HVMI_CAN_DENY:
+		return 0;
+	case HVMI_CAN_VIEWS:
+	case HVMI_CAN_REMAP:
+	case HVMI_CAN_PAGES:
+		return has_views(d, err);
 	case HVMI_CAN_FAST_STEP:
-		rc = need_altp2m(xen, err);
-		return rc ? rc : xen_since(l, 4, 14) ? 0 : old(xen, err, "4.14");
+		return has_fast_step(d, err);
 	case HVMI_CAN_CONFIRM:
-		return need_events(xen, XEN_DOMCTL_MONITOR_EVENT_INTERRUPT, true, err);
-	case HVMI_CAN_PAGE_WALK_RIGHT:
-		return need_page_walk_right(xen, err);
-	case HVMI_CAN_EVENT + HVMI_EVENT_ACCESS:
-		rc = need_intel(xen, err);
-		return rc ? rc : l->xc_set_mem_access ? 0 : no(err, "this Xen has no mem_access");
-	case HVMI_CAN_EVENT + HVMI_EVENT_STEP:
-		return need_events(xen, XEN_DOMCTL_MONITOR_EVENT_SINGLESTEP,
-				   l->xc_monitor_singlestep, err);
-	case HVMI_CAN_EVENT + HVMI_EVENT_REGISTER:
-		return need_events(xen, XEN_DOMCTL_MONITOR_EVENT_WRITE_CTRLREG,
-				   l->xc_monitor_write_ctrlreg, err);
-	case HVMI_CAN_EVENT + HVMI_EVENT_MSR:
-		return need_events(xen, XEN_DOMCTL_MONITOR_EVENT_MOV_TO_MSR,
-				   l->xc_monitor_mov_to_msr, err);
-	case HVMI_CAN_EVENT + HVMI_EVENT_CPUID:
-		return need_events(xen, XEN_DOMCTL_MONITOR_EVENT_CPUID, l->xc_monitor_cpuid, err);
-	case HVMI_CAN_EVENT + HVMI_EVENT_DEBUG:
-		return need_events(xen, XEN_DOMCTL_MONITOR_EVENT_DEBUG_EXCEPTION,
-				   l->xc_monitor_debug_exceptions, err);
-	case HVMI_CAN_EVENT + HVMI_EVENT_DESCRIPTOR:
-		return need_events(xen, XEN_DOMCTL_MONITOR_EVENT_DESC_ACCESS,
-				   l->xc_monitor_descriptor_access, err);
-	case HVMI_CAN_EVENT + HVMI_EVENT_GUEST_REQUEST:
-		return need_events(xen, XEN_DOMCTL_MONITOR_EVENT_GUEST_REQUEST,
-				   l->xc_monitor_guest_request, err);
-	case HVMI_CAN_EVENT + HVMI_EVENT_UNIMPLEMENTED:
-		return need_events(xen, XEN_DOMCTL_MONITOR_EVENT_EMUL_UNIMPLEMENTED,
-				   l->xc_monitor_emul_unimplemented, err);
-	case HVMI_CAN_EVENT + HVMI_EVENT_EXIT:
-		/* AMD's says that it can, and never does. */
-		rc = need_intel(xen, err);
-		return rc ? rc : need_events(xen, XEN_DOMCTL_MONITOR_EVENT_VMEXIT,
-					     l->xc_monitor_vmexit, err);
-	case HVMI_CAN_EVENT + HVMI_EVENT_IO:
-		return l->xc_monitor_io ? need_events(xen, EVENT_IO, true, err) :
-					  old(xen, err, "4.18");
 	case HVMI_CAN_EVENT + HVMI_EVENT_INTERRUPT:
-		return no(err, "such events come in answer to HVMI_ANSWER_CONFIRM");
+		return has_confirm(d, err);
+	case HVMI_CAN_PAGE_WALK_RIGHT:
+		return has_page_walk_right(d, err);
+	case HVMI_CAN_EVENT + HVMI_EVENT_ACCESS:
+		return has_rights(d, err);
+	case HVMI_CAN_EVENT + HVMI_EVENT_STEP:
+		return has_steps(d, err);
+	case HVMI_CAN_EVENT + HVMI_EVENT_EXIT:
+		return has_vmexit(d, err);
+	case HVMI_CAN_EVENT + HVMI_EVENT_IO:
+		return has_event(d, MONITOR_EVENT_IO, (void *)d->xen.l.xc_monitor_io, err);
+	case HVMI_CAN_INT3:
+	EVENT(BREAKPOINT, SOFTWARE_BREAKPOINT, software_breakpoint)
+	EVENT(REGISTER, WRITE_CTRLREG, write_ctrlreg)
+	EVENT(MSR, MOV_TO_MSR, mov_to_msr)
+	EVENT(CPUID, CPUID, cpuid)
+	EVENT(DEBUG, DEBUG_EXCEPTION, debug_exceptions)
+	EVENT(DESCRIPTOR, DESC_ACCESS, descriptor_access)
+	EVENT(GUEST_REQUEST, GUEST_REQUEST, guest_request)
+	EVENT(UNIMPLEMENTED, EMUL_UNIMPLEMENTED, emul_unimplemented)
+	case HVMI_CAN_BREAKPOINTS:
+		return no(d, err, "Xen has no breakpoints by address: place int3 (it tells of every "
+			  "one), in an alternate view if the guest is not to see it");
 	case HVMI_CAN_EVENT + HVMI_EVENT_WATCHPOINT:
-		return no(err, "Xen has no watchpoints: use the rights of pages");
+		return no(d, err, "Xen has no watchpoints: take rights from the page");
 	default:
-		return no(err, "the Xen backend does not know it");
+		return no(d, err, "Xen does not do this");
 	}
+}
+
+int domain_capability(void *machine, uint32_t capability, struct hvmi_error *err)
+{
+	const struct domain *d = machine;
+	if (capability == HVMI_CAN_PAUSE)
+		return 0;
+	if (d->kind == DOMAIN_PV)
+		return no(d, err, "PV guests have memory and registers only: run it as a PVH guest "
+			  "(type=\"pvh\")");
+	return of_hvm(d, capability, err);
 }

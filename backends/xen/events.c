@@ -1,443 +1,393 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "ring.h"
+#include "events.h"
 
-#include <ctype.h>
-#include <dirent.h>
+#include <errno.h>
 #include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
-/* How often a ring that vCPUs still wait for is tried to be taken down, a millisecond apart. */
+#include "journal.h"
+
+/* How often closing looks again while vCPUs wait in line for a slot of the ring, 1 ms apart. */
 #define CLOSE_TRIES 1000
+#define DRAIN_MAX 1000
+#define STORE_MS 2000
 
-/* Another program in this domain that can receive events and has memory of guests mapped. */
-static bool rival(char *name, size_t size)
+static void free_waiting(struct waiting *w)
 {
-	DIR *proc = opendir("/proc");
-	bool found = false;
-	for (struct dirent *entry; proc && !found && (entry = readdir(proc));) {
-		char path[300], line[512];
-		if (!isdigit((unsigned char)*entry->d_name) || atoi(entry->d_name) == getpid())
-			continue;
-		snprintf(path, sizeof(path), "/proc/%s/comm", entry->d_name);
-		FILE *f = fopen(path, "re");
-		if (!f || !fgets(line, sizeof(line), f)) {
-			if (f)
-				fclose(f);
-			continue;
-		}
-		fclose(f);
-		line[strcspn(line, "\n")] = '\0';
-		/* These map guests' memory for other reasons. */
-		if (!strncmp(line, "qemu", 4) || !strncmp(line, "xenconsoled", 11) ||
-		    !strncmp(line, "xenstored", 9) || !strncmp(line, "oxenstored", 10))
-			continue;
-		snprintf(name, size, "%.64s, process %.16s", line, entry->d_name);
-		snprintf(path, sizeof(path), "/proc/%s/maps", entry->d_name);
-		f = fopen(path, "re");
-		while (f && !found && fgets(line, sizeof(line), f))
-			found = strstr(line, "xen/privcmd");
-		if (f)
-			fclose(f);
+	while (w) {
+		struct waiting *next = w->next;
+		free(w);
+		w = next;
 	}
-	if (proc)
-		closedir(proc);
-	return found;
 }
 
-static int ring_held(const struct xen *xen, const char *by, struct hvmi_error *err)
+static void free_events(struct domain *d)
 {
-	return hvmi_error_set(err, -EBUSY, HVMI_NO_ADDRESS,
-			      "another program holds the events of domain %u (%s): end it, or open "
-			      "with HVMI_EVENTS_TAKE_OVER", xen->domain.id, by);
+	struct events *e = d->events;
+	if (e->store)
+		d->xen.l.xs_close(e->store);
+	if (e->epoll >= 0)
+		close(e->epoll);
+	if (e->wake >= 0)
+		close(e->wake);
+	for (size_t i = 0; e->views && i < VIEWS_MAX; i++) {
+		rights_free(&e->views[i].rights);
+		free(e->views[i].remaps);
+	}
+	free_waiting(e->waiting);
+	free_waiting(e->spare);
+	free(e->views);
+	free(e->pages);
+	free(e->step_wanted);
+	free(e->stepping);
+	free(e->answered);
+	free(e);
+	d->events = NULL;
 }
 
-static int open_ring(struct xen *xen, struct xen_events *events, uint32_t flags,
-		     struct hvmi_error *err)
+static struct events *new_events(const struct domain *d)
 {
-	char name[128];
-	bool force = flags & HVMI_EVENTS_TAKE_OVER;
-	if (xen_holder_take_ring(xen->holder) && !force)
-		return ring_held(xen, "one that uses libhvmi", err);
-	int rc = xen_ring_open(xen, events);
-	if (rc == -EBUSY) {
-		if (!force && rival(name, sizeof(name))) {
-			/* Else it would be taken for ours when this program dies. */
-			xen_holder_drop_ring(xen->holder);
-			return ring_held(xen, name, err);
-		}
-		xen->host->log(xen->host, HVMI_LOG_WARNING,
-			       "domain %u: the ring of a program that %s is taken", xen->domain.id,
-			       force ? "is to be replaced" : "died");
-		xen_ring_recover(xen);
-		rc = xen_ring_open(xen, events);
+	struct events *e = calloc(1, sizeof(*e));
+	if (!e)
+		return NULL;
+	e->ring.port = -1;
+	e->epoll = epoll_create1(EPOLL_CLOEXEC);
+	e->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	e->views = calloc(VIEWS_MAX, sizeof(*e->views));
+	e->step_wanted = calloc(d->vcpus, sizeof(*e->step_wanted));
+	e->stepping = calloc(d->vcpus, sizeof(*e->stepping));
+	e->answered = calloc(d->vcpus, sizeof(*e->answered));
+	return e;
+}
+
+static bool watch_fd(const struct events *e, int fd)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+	return epoll_ctl(e->epoll, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+/* A domain that goes says nothing through its ring. */
+static void watch_store(struct domain *d)
+{
+	struct events *e = d->events;
+	const struct xen_libs *l = &d->xen.l;
+	e->store = l->xs_open(0);
+	if (!e->store)
+		return;
+	/* The first news is that there is somebody who watches. */
+	struct pollfd fd = { .fd = l->xs_fileno(e->store), .events = POLLIN };
+	if (l->xs_watch(e->store, "@releaseDomain", "hvmi") && watch_fd(e, fd.fd) &&
+	    poll(&fd, 1, STORE_MS) == 1) {
+		free(l->xs_check_watch(e->store));
+		return;
 	}
+	l->xs_close(e->store);
+	e->store = NULL;
+}
+
+static int prepare(struct domain *d, struct hvmi_error *err)
+{
+	struct events *e = d->events;
+	if (e->epoll < 0 || e->wake < 0 || !e->views || !e->step_wanted || !e->stepping || !e->answered ||
+	    !watch_fd(e, e->wake) || rights_init(&e->views[0].rights, d->max_gfn))
+		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS,
+				      "out of memory or descriptors");
+	e->views[0].exists = true;
+	e->views[0].default_rights = HVMI_RIGHT_READ | HVMI_RIGHT_WRITE | HVMI_RIGHT_EXECUTE;
+	watch_store(d);
+	return 0;
+}
+
+/* So that the descriptor is readable only while there is something. */
+static void drain_notifications(struct domain *d)
+{
+	const struct xen_libs *l = &d->xen.l;
+	struct ring *ring = &d->events->ring;
+	xenevtchn_port_or_error_t port = l->xenevtchn_pending(ring->evtchn);
+	if (port >= 0)
+		l->xenevtchn_unmask(ring->evtchn, (evtchn_port_t)port);
+}
+
+static int take_ring(struct domain *d, uint32_t flags, struct hvmi_error *err)
+{
+	struct events *e = d->events;
+	int rc = journal_need(d, err);
+	if (!rc)
+		rc = ring_open(d, flags & HVMI_EVENTS_TAKE_OVER, &e->ring, err);
 	if (rc)
-		xen_holder_drop_ring(xen->holder);
-	if (rc == -ENOTSUP)
-		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
-				      "domain %u cannot have events: they need hardware-assisted "
-				      "paging (hap=1), and exclude memory sharing, paging and live "
-				      "migration", xen->domain.id);
-	return rc ? xen_failed(xen, err, "its events cannot be had") : 0;
-}
-
-static void events_free(struct xen_events *events)
-{
-	free(events->requests);
-	free(events->vcpus);
-	free(events->restricted);
-	free(events->pages);
-	free(events);
-}
-
-int xen_events_open(void *machine, uint32_t flags, int *fd_ret, struct hvmi_error *err)
-{
-	struct xen *xen = machine;
-	const struct xen_libs *libs = &xen->libs;
-	if (!xen->domain.hvm)
-		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
-				      "domain %u is a PV guest, which has no events: give it "
-				      "type=\"pvh\" or \"hvm\"", xen->domain.id);
-	int version = libs->xc_vm_event_get_version(libs->xch);
-	uint32_t slot = version < 0 ? 0 : abi_request_size((uint32_t)version);
-	if (!slot)
-		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
-				      "the events of Xen %u.%u have interface version %d, and this "
-				      "build knows %u to %u", libs->major, libs->minor, version,
-				      ABI_VERSION_MIN, ABI_VERSION_MAX);
-	struct xen_events *events = calloc(1, sizeof(*events));
-	if (!events)
-		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
-	*events = (struct xen_events){ .version = (uint32_t)version, .slot = slot,
-				       .local_port = -1, .poll_fd = -1,
-				       .frames = xen->max_gfn + 1 };
-	events->vcpus = calloc(xen->domain.vcpus ? xen->domain.vcpus : 1, sizeof(*events->vcpus));
-	int rc = events->vcpus ? 0 : hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
-	if (!rc && libs->xc_domain_pause(libs->xch, xen->domain.id) < 0) {
-		rc = xen_failed(xen, err, "it cannot be paused");
-	} else if (!rc) {
-		rc = open_ring(xen, events, flags, err);
-		libs->xc_domain_unpause(libs->xch, xen->domain.id);
-	}
-	if (rc) {
-		events_free(events);
 		return rc;
-	}
-	xen->events = events;
-	*fd_ret = events->poll_fd;
-	return 0;
-}
-
-/* What a request turns on and off at the hypervisor. Reads errno on failure. */
-static int monitor(struct xen *xen, const struct hvmi_event_request *r, bool on)
-{
-	const struct xen_libs *libs = &xen->libs;
-	xc_interface *xch = libs->xch;
-	uint32_t id = xen->domain.id;
-	bool sync = !(r->flags & HVMI_REQUEST_ASYNC);
-	bool changes = r->flags & HVMI_REQUEST_ON_CHANGE;
-	static const uint16_t indexes[][2] = { { HVMI_X86_CR0, 0 }, { HVMI_X86_CR3, 1 },
-					       { HVMI_X86_CR4, 2 }, { HVMI_X86_XCR0, 3 } };
-	switch (r->kind) {
-	case HVMI_EVENT_BREAKPOINT:
-		return libs->xc_monitor_software_breakpoint(xch, id, on);
-	case HVMI_EVENT_REGISTER:
-		for (size_t i = 0; i < sizeof(indexes) / sizeof(*indexes); i++)
-			if (indexes[i][0] == r->reg)
-				return libs->xc_monitor_write_ctrlreg(xch, id, indexes[i][1], on,
-								      sync, r->ignored, changes);
-		return -1;
-	case HVMI_EVENT_MSR:
-		return libs->xc_monitor_mov_to_msr(xch, id, (uint32_t)r->msr, on, changes);
-	case HVMI_EVENT_CPUID:
-		return libs->xc_monitor_cpuid(xch, id, on);
-	case HVMI_EVENT_DEBUG:
-		return libs->xc_monitor_debug_exceptions(xch, id, on, sync);
-	case HVMI_EVENT_DESCRIPTOR:
-		return libs->xc_monitor_descriptor_access(xch, id, on);
-	case HVMI_EVENT_GUEST_REQUEST:
-		return libs->xc_monitor_guest_request(xch, id, on, sync,
-						      r->flags & HVMI_REQUEST_USER);
-	case HVMI_EVENT_UNIMPLEMENTED:
-		return libs->xc_monitor_emul_unimplemented(xch, id, on);
-	case HVMI_EVENT_EXIT:
-		return libs->xc_monitor_vmexit(xch, id, on, sync);
-	case HVMI_EVENT_IO:
-		return libs->xc_monitor_io(xch, id, on);
-	default:	/* ACCESS comes with rights */
+	journal_record(d)->events = 1;
+	/* A port that was bound is pending. */
+	drain_notifications(d);
+	if (watch_fd(e, d->xen.l.xenevtchn_fd(e->ring.evtchn)))
 		return 0;
-	}
-}
-
-/* Steps are events only while the monitor is on; which vCPUs are stepped is another matter. */
-static int step_monitor(struct xen *xen)
-{
-	const struct xen_libs *libs = &xen->libs;
-	if (xen->events->step_monitor)
-		return 0;
-	if (libs->xc_monitor_singlestep(libs->xch, xen->domain.id, true) < 0)
-		return -1;
-	xen->events->step_monitor = true;
-	return 0;
-}
-
-static int step_off(struct xen *xen, uint32_t vcpu)
-{
-	const struct xen_libs *libs = &xen->libs;
-	for (uint32_t i = 0; i < xen->domain.vcpus; i++) {
-		if (vcpu != HVMI_ALL_VCPUS && i != vcpu)
-			continue;
-		if (libs->xc_domain_debug_control(libs->xch, xen->domain.id,
-						  XEN_DOMCTL_DEBUG_OP_SINGLE_STEP_OFF, i) < 0)
-			return -1;
-		xen->events->vcpus[i].stepping = false;
-	}
-	return 0;
-}
-
-/* Set it while nothing runs: what a vCPU is intercepted for is looked at when it begins to run. */
-static int monitor_paused(struct xen *xen, const struct hvmi_event_request *r, bool on)
-{
-	const struct xen_libs *libs = &xen->libs;
-	if (libs->xc_domain_pause(libs->xch, xen->domain.id) < 0)
-		return -1;
-	/* A request for steps allows them; an answer begins them. */
-	int rc = r->kind != HVMI_EVENT_STEP ? monitor(xen, r, on) : on ? 0 : step_off(xen, r->vcpu);
-	int error = errno;
-	libs->xc_domain_unpause(libs->xch, xen->domain.id);
-	errno = error;
+	rc = hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of descriptors");
+	ring_close(d, &e->ring);
+	journal_record(d)->events = 0;
 	return rc;
 }
 
-/* Since 4.14 Xen heeds denials only of those who say that they know what they do. */
-static int allow_denials(struct xen *xen)
+int events_open(void *machine, uint32_t flags, int *fd_ret, struct hvmi_error *err)
 {
-	const struct xen_libs *libs = &xen->libs;
-	if (xen->events->denies || !xen_since(libs, 4, 14))
-		return 0;
-	struct xen_domctl domctl = { .cmd = XEN_DOMCTL_monitor_op, .domain = (domid_t)xen->domain.id };
-	domctl.u.monitor_op.op = XEN_DOMCTL_MONITOR_OP_CONTROL_REGISTERS;
-	/* The library of the running release puts its interface version there. */
-	if (libs->xc_domctl(libs->xch, &domctl) < 0)
-		return -1;
-	xen->events->denies = true;
-	return 0;
-}
-
-int xen_event_request(void *machine, const struct hvmi_event_request *request,
-		      struct hvmi_error *err)
-{
-	struct xen *xen = machine;
-	struct xen_events *events = xen->events;
-	struct hvmi_event_request *requests =
-		realloc(events->requests, (events->request_count + 1) * sizeof(*requests));
-	if (!requests)
+	struct domain *d = machine;
+	if (d->kind == DOMAIN_PV)
+		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
+				      "%s is a PV guest: Xen has events for HVM and PVH guests only",
+				      d->label);
+	if (!d->xen.l.xc_monitor_enable || !d->xen.l.xc_monitor_disable)
+		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
+				      "the libxenctrl of this Xen has no monitor functions");
+	d->events = new_events(d);
+	if (!d->events)
 		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
-	events->requests = requests;
-	int rc = request->flags & HVMI_REQUEST_MAY_DENY ? allow_denials(xen) : 0;
-	if (!rc && request->kind == HVMI_EVENT_STEP)
-		rc = step_monitor(xen);
+	int rc = prepare(d, err);
 	if (!rc)
-		rc = monitor_paused(xen, request, true);
-	if (rc)
-		return xen_failed(xen, err, "these events cannot be had");
-	requests[events->request_count++] = *request;
+		rc = take_ring(d, flags, err);
+	if (rc) {
+		free_events(d);
+		return rc;
+	}
+	*fd_ret = d->events->epoll;
 	return 0;
 }
 
-int xen_event_cancel(void *machine, const struct hvmi_event_request *request,
-		     struct hvmi_error *err)
+int events_request(void *machine, const struct hvmi_event_request *request, struct hvmi_error *err)
 {
-	struct xen *xen = machine;
-	struct xen_events *events = xen->events;
-	int rc = monitor_paused(xen, request, false);
-	if (rc)
-		return xen_failed(xen, err, "these events cannot be ended");
-	for (size_t i = 0; i < events->request_count; i++)
-		if (memcmp(&events->requests[i], request, sizeof(*request)) == 0) {
-			events->requests[i] = events->requests[--events->request_count];
-			break;
-		}
-	return 0;
+	struct domain *d = machine;
+	int rc = monitor_request(d, request, true, err);
+	if (!rc)
+		d->events->requested[request->kind]++;
+	return rc;
 }
 
-/* Answer a request as if nobody had asked for it. */
-static void go_on(struct xen *xen, const uint8_t *request)
+int events_cancel(void *machine, const struct hvmi_event_request *request, struct hvmi_error *err)
 {
-	const struct hvmi_answer nothing = { .size = sizeof(nothing) };
-	uint8_t response[ABI_REQUEST_MAX];
-	abi_response(xen->events->version, request, &nothing, 0, response, NULL);
-	xen_ring_give(xen, xen->events, response);
+	struct domain *d = machine;
+	int rc = monitor_request(d, request, false, err);
+	if (!rc)
+		d->events->requested[request->kind]--;
+	return rc;
 }
 
-/* One event from the ring: 1, 0 if it is empty. What is not for the caller is answered here. */
-static int take(struct xen *xen, struct hvmi_event *event, struct hvmi_registers *registers)
+static struct waiting *new_waiting(struct events *e)
 {
-	struct xen_events *events = xen->events;
-	uint8_t request[ABI_REQUEST_MAX];
-	struct abi_head head;
-	while (xen_ring_take(events, request)) {
-		abi_head(request, &head);
-		if (head.version != events->version || head.vcpu >= xen->domain.vcpus)
-			continue;
-		const struct hvmi_event blank = *event;
-		if (abi_event(events->version, request, event, registers) ||
-		    (event->kind == HVMI_EVENT_ACCESS && !xen_view_expected(xen, event))) {
-			go_on(xen, request);
-			*event = blank;
+	struct waiting *w = e->spare;
+	if (!w)
+		return calloc(1, sizeof(*w));
+	e->spare = w->next;
+	return w;
+}
+
+/* Whether it is of a kind that somebody still wants to be told of. */
+static bool wanted(const struct domain *d, const struct hvmi_event *event, uint64_t gfn)
+{
+	const struct events *e = d->events;
+	switch (event->kind) {
+	case 0:
+		return false;
+	case HVMI_EVENT_ACCESS:
+		return event->access & ~views_rights(d, event->view, gfn);
+	case HVMI_EVENT_INTERRUPT:
+		return true;
+	default:
+		return e->requested[event->kind];
+	}
+}
+
+/* 1: it is to be told; 0: it was dealt with. */
+static int take_in(struct domain *d, struct waiting *w, struct hvmi_event *event,
+		   struct hvmi_registers *registers)
+{
+	struct events *e = d->events;
+	if (abi_request(e->ring.version, w->raw, &w->request, event, registers) ||
+	    event->vcpu >= d->vcpus) {
+		d->xen.host->log(d->xen.host, HVMI_LOG_ERROR,
+				 "%s: Xen sent an event that makes no sense, it is ignored", d->label);
+		w->next = e->spare;
+		e->spare = w;
+		return 0;
+	}
+	w->vcpu = event->vcpu;
+	w->kind = event->kind;
+	w->insn_length = event->insn_length;
+	w->next = e->waiting;
+	e->waiting = w;
+	bool tell = wanted(d, event, w->request.gfn);
+	if (event->kind == HVMI_EVENT_ACCESS) {
+		/* Xen calls every write a read, too: what was not allowed is what counts. */
+		uint32_t denied = event->access & ~views_rights(d, event->view, w->request.gfn);
+		if (!denied)
+			views_heal(d, event->view, w->request.gfn);
+		else
+			event->access = denied;
+	}
+	/* One that does not wait gives its slot back at once. */
+	if (!tell || !w->request.paused)
+		answer_plainly(d, w);
+	return tell;
+}
+
+static void set_awake(struct events *e, bool awake)
+{
+	eventfd_t value;
+	if (awake && !e->awake)
+		eventfd_write(e->wake, 1);
+	else if (!awake && e->awake)
+		eventfd_read(e->wake, &value);
+	e->awake = awake;
+}
+
+static bool domain_went(struct domain *d)
+{
+	struct events *e = d->events;
+	char **news;
+	bool any = false;
+	while (e->store && (news = d->xen.l.xs_check_watch(e->store))) {
+		free(news);
+		any = true;
+	}
+	if (any && !domain_alive(d))
+		e->gone = true;
+	return e->gone;
+}
+
+static int next(struct domain *d, struct hvmi_event *event, struct hvmi_registers *registers,
+		struct hvmi_error *err)
+{
+	struct events *e = d->events;
+	const struct hvmi_event empty = *event;
+	for (bool drained = false;;) {
+		struct waiting *w = new_waiting(e);
+		if (!w)
+			return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
+		if (ring_take(&e->ring, w->raw)) {
+			if (take_in(d, w, event, registers))
+				return 1;
+			*event = empty;
 			memset(registers->known, 0, sizeof(registers->known));
 			continue;
 		}
-		if (!(event->flags & HVMI_EVENT_WAITS)) {
-			/* Its slot is free only when it is answered. */
-			go_on(xen, request);
-			return 1;
+		w->next = e->spare;
+		e->spare = w;
+		if (drained)
+			return 0;
+		drain_notifications(d);
+		drained = true;
+	}
+}
+
+int events_next(void *machine, struct hvmi_event *event, struct hvmi_registers *registers,
+		struct hvmi_error *err)
+{
+	struct domain *d = machine;
+	struct events *e = d->events;
+	if (domain_went(d)) {
+		set_awake(e, true);
+		return domain_gone(d, err);
+	}
+	int rc = next(d, event, registers, err);
+	/* Its notification may be gone already. */
+	set_awake(e, rc == 1 && ring_has(&e->ring));
+	return rc;
+}
+
+/* Answer everything that waits, taken or not; a guest that runs may always have one more. */
+static void answer_all(struct domain *d)
+{
+	struct events *e = d->events;
+	struct hvmi_registers registers;
+	struct hvmi_event event;
+	while (e->waiting)
+		answer_plainly(d, e->waiting);
+	for (int i = 0; i < DRAIN_MAX; i++) {
+		struct waiting *w = new_waiting(e);
+		if (!w)
+			return;
+		if (!ring_take(&e->ring, w->raw)) {
+			w->next = e->spare;
+			e->spare = w;
+			return;
 		}
-		struct xen_vcpu *vcpu = &events->vcpus[head.vcpu];
-		memcpy(vcpu->request, request, events->slot);
-		vcpu->waits = true;
-		return 1;
+		event = (struct hvmi_event){ .gva = HVMI_NO_ADDRESS, .gpa = HVMI_NO_ADDRESS };
+		memset(registers.known, 0, sizeof(registers.known));
+		take_in(d, w, &event, &registers);
+		while (e->waiting)
+			answer_plainly(d, e->waiting);
 	}
-	return 0;
 }
 
-/* The channel has rung: whatever comes from here on rings again. */
-static bool acknowledge(struct xen *xen)
+/* The ring cannot go while vCPUs stand in line for a slot: they get one if those before them go on. */
+static void give_ring_back(struct domain *d)
 {
-	const struct xen_libs *libs = &xen->libs;
-	xenevtchn_port_or_error_t port = libs->xenevtchn_pending(xen->events->channel);
-	if (port < 0)
-		return false;
-	libs->xenevtchn_unmask(xen->events->channel, (evtchn_port_t)port);
-	return true;
-}
-
-static int still_there(struct xen *xen, struct hvmi_error *err)
-{
-	const struct xen_libs *libs = &xen->libs;
-	bool told = false;
-	char **news;
-	while (xen->events->store && (news = libs->xs_check_watch(xen->events->store))) {
-		told = true;
-		free(news);
+	const struct xen *xen = &d->xen;
+	for (int i = 0; i < CLOSE_TRIES; i++) {
+		const struct timespec nap = { .tv_nsec = 1000000 };
+		answer_all(d);
+		if (ring_close(d, &d->events->ring) == 0)
+			return;
+		xen->l.xc_domain_unpause(xen->xc, d->id);
+		nanosleep(&nap, NULL);
+		answer_all(d);
+		xen->l.xc_domain_pause(xen->xc, d->id);
 	}
-	if (told && xen_domain_alive(xen) == -ESRCH)
-		return hvmi_error_set(err, -ESRCH, HVMI_NO_ADDRESS,
-				      "domain %u is gone, or is being destroyed", xen->domain.id);
-	return 0;
-}
-
-int xen_event_next(void *machine, struct hvmi_event *event, struct hvmi_registers *registers,
-		   struct hvmi_error *err)
-{
-	struct xen *xen = machine;
-	/* The descriptor stays readable until the ring is empty. */
-	if (take(xen, event, registers))
-		return 1;
-	if (acknowledge(xen))
-		return take(xen, event, registers);
-	return still_there(xen, err);
-}
-
-/* What is not part of the response: done while the vCPU waits. */
-static int prepare(struct xen *xen, const struct hvmi_event *event,
-		   const struct hvmi_answer *answer, struct hvmi_error *err)
-{
-	uint32_t f = answer->flags;
-	if (f & (HVMI_ANSWER_STEP | HVMI_ANSWER_FAST_STEP) && step_monitor(xen) < 0)
-		return xen_failed(xen, err, "it cannot be stepped");
-	if (f & (HVMI_ANSWER_VIEW | HVMI_ANSWER_FAST_STEP) &&
-	    (answer->view >= XEN_VIEWS || (answer->view && !xen->events->views[answer->view])))
-		return hvmi_error_set(err, -ENOENT, HVMI_NO_ADDRESS, "there is no view %u",
-				      answer->view);
-	if (f & HVMI_ANSWER_INJECT)
-		return xen_inject(xen, event->vcpu, answer->injection, err);
-	if (f & HVMI_ANSWER_REINJECT) {
-		bool int3 = event->kind == HVMI_EVENT_BREAKPOINT;
-		struct hvmi_injection own = {
-			.size = sizeof(own), .vector = int3 ? 3 : 1,
-			.type = event->type ? event->type : int3 ? 6 : 3,
-			.error_code = HVMI_NO_ERROR_CODE, .insn_length = event->insn_length,
-		};
-		/* DR6 of the guest is set from what is pending: Intel SDM volume 3, 25.4.2. */
-		if (!int3)
-			own.cr2 = event->pending_debug;
-		return xen_inject(xen, event->vcpu, &own, err);
-	}
-	return 0;
-}
-
-int xen_event_answer(void *machine, const struct hvmi_event *event,
-		     const struct hvmi_answer *answer, struct hvmi_error *err)
-{
-	struct xen *xen = machine;
-	struct xen_events *events = xen->events;
-	struct xen_vcpu *vcpu = &events->vcpus[event->vcpu];
-	uint8_t response[ABI_REQUEST_MAX];
-	int rc = abi_response(events->version, vcpu->request, answer, vcpu->stepping, response, err);
-	if (!rc)
-		rc = prepare(xen, event, answer, err);
-	if (rc)
-		return rc;
-	if (answer->flags & (HVMI_ANSWER_STEP | HVMI_ANSWER_STEP_OFF))
-		vcpu->stepping = answer->flags & HVMI_ANSWER_STEP;
-	vcpu->waits = false;
-	xen_ring_give(xen, events, response);
-	return 0;
-}
-
-/* Answer all that waits and all that comes. */
-static void drain(struct xen *xen)
-{
-	struct xen_events *events = xen->events;
-	uint8_t request[ABI_REQUEST_MAX];
-	for (uint32_t i = 0; i < xen->domain.vcpus; i++) {
-		if (events->vcpus[i].waits)
-			go_on(xen, events->vcpus[i].request);
-		events->vcpus[i].waits = false;
-	}
-	acknowledge(xen);
-	while (xen_ring_take(events, request))
-		go_on(xen, request);
+	xen->host->log(xen->host, HVMI_LOG_ERROR,
+		       "%s: vCPUs wait for the ring of its events, which could not be given back",
+		       d->label);
 }
 
 /*
- * The order matters: rights go while the ring is there, and a vCPU that was answered must have run
- * before the ring goes, because Xen carries out what it did only then.
+ * Xen carries out what an answer says (registers, emulation, a write that waited) when the vCPU runs
+ * next, and forgets it with the ring: let those run that were answered.
  */
-void xen_events_close(void *machine)
+static void let_run(struct domain *d)
 {
-	struct xen *xen = machine;
-	struct xen_events *events = xen->events;
-	const struct xen_libs *libs = &xen->libs;
-	xc_interface *xch = libs->xch;
-	uint32_t id = xen->domain.id;
-	bool any = events->request_count || events->views_on || events->step_monitor ||
-		   events->restricted;
-	libs->xc_domain_pause(xch, id);
-	for (size_t i = 0; i < events->request_count; i++)
-		if (events->requests[i].kind != HVMI_EVENT_STEP)
-			monitor(xen, &events->requests[i], false);
-	for (uint32_t i = 0; i < xen->domain.vcpus && events->step_monitor; i++)
-		libs->xc_domain_debug_control(xch, id, XEN_DOMCTL_DEBUG_OP_SINGLE_STEP_OFF, i);
-	xen_views_release(xen, events);
-	drain(xen);
-	for (int i = 0; i < CLOSE_TRIES && any && xen_domain_alive(xen) == 0; i++) {
-		libs->xc_domain_unpause(xch, id);
-		usleep(1000);
-		drain(xen);
-		libs->xc_domain_pause(xch, id);
-		drain(xen);
-		if (i >= 2 && libs->xc_monitor_disable(xch, id) == 0)
-			break;
+	const struct xen *xen = &d->xen;
+	struct events *e = d->events;
+	struct domain_info info;
+	for (uint32_t vcpu = 0; vcpu < d->vcpus; vcpu++) {
+		xc_vcpuinfo_t before, now;
+		if (!e->answered[vcpu] || xen->l.xc_vcpu_getinfo(xen->xc, d->id, vcpu, &before))
+			continue;
+		for (int i = 0; i < CLOSE_TRIES; i++) {
+			const struct timespec nap = { .tv_nsec = 500000 };
+			answer_all(d);
+			/* Nobody runs in a domain that is paused. */
+			if (domain_get_info(xen, d->id, &info) || info.flags & XEN_DOMINF_paused ||
+			    xen->l.xc_vcpu_getinfo(xen->xc, d->id, vcpu, &now) || !now.online ||
+			    now.blocked || now.cpu_time != before.cpu_time)
+				break;
+			nanosleep(&nap, NULL);
+		}
+		e->answered[vcpu] = false;
 	}
-	if (events->step_monitor)
-		for (uint32_t i = 0; i < xen->domain.vcpus; i++)
-			libs->xc_domain_debug_control(xch, id, XEN_DOMCTL_DEBUG_OP_SINGLE_STEP_OFF, i);
-	xen_ring_close(xen, events);
-	xen_pages_release(xen, events);
-	libs->xc_domain_unpause(xch, id);
-	xen_holder_drop_ring(xen->holder);
-	xen->events = NULL;
-	events_free(events);
+}
+
+void events_close(void *machine)
+{
+	struct domain *d = machine;
+	const struct xen *xen = &d->xen;
+	/* Nothing new, rights included, while what is under way comes to its end. */
+	monitor_all_off(d);
+	views_restore_rights(d);
+	answer_all(d);
+	let_run(d);
+	bool paused = journal_add_pause(d, 1, NULL) == 0 &&
+		     xen->l.xc_domain_pause(xen->xc, d->id) == 0;
+	answer_all(d);
+	views_close(d);
+	for (uint32_t vcpu = 0; vcpu < d->vcpus; vcpu++)
+		if (d->events->stepping[vcpu])
+			monitor_stop_stepping(d, vcpu);
+	give_ring_back(d);
+	journal_record(d)->events = 0;
+	pages_close(d);
+	if (paused)
+		xen->l.xc_domain_unpause(xen->xc, d->id);
+	journal_add_pause(d, -1, NULL);
+	free_events(d);
 }

@@ -1,184 +1,218 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "libs.h"
+#include "xen.h"
 
+#include <cpuid.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-/* xen/include/public/xen.h and version.h */
-#define HYPERCALL_XEN_VERSION 17
-#define XENVER_VERSION 0
+/* Xen says what it could not do on stderr unless somebody else takes it. */
+static void __attribute__((format(printf, 5, 0)))
+take_message(xentoollog_logger *base, xentoollog_level level, int error, const char *context,
+	     const char *format, va_list args)
+{
+	const struct xen_logger *logger = (const struct xen_logger *)base;
+	char text[512];
+	(void)level;
+	vsnprintf(text, sizeof(text), format, args);
+	for (size_t len = strlen(text); len && text[len - 1] == '\n'; len--)
+		text[len - 1] = '\0';
+	logger->host->log(logger->host, HVMI_LOG_DEBUG, "%s: %s%s%s", context ? context : "xen", text,
+			  error > 0 ? ": " : "", error > 0 ? strerror(error) : "");
+}
 
-static const char *const files[] = {
-#define LIBRARY(id, file) [XEN_##id] = file,
-#define NEEDED(library, function)
-#define PROBED(library, function)
-#include "functions.def"
-#undef LIBRARY
-#undef NEEDED
-#undef PROBED
-};
+static void take_progress(xentoollog_logger *base, const char *context, const char *what,
+			  int percent, unsigned long done, unsigned long total)
+{
+	(void)base, (void)context, (void)what, (void)percent, (void)done, (void)total;
+}
 
-static const struct {
-	const char *name;
-	enum xen_library library;
-	bool needed;
-	size_t offset;
-} functions[] = {
-#define LIBRARY(id, file)
-#define NEEDED(library, function)                                                                  \
-	{ #function, XEN_##library, true, offsetof(struct xen_libs, function) },
-#define PROBED(library, function)                                                                  \
-	{ #function, XEN_##library, false, offsetof(struct xen_libs, function) },
-#include "functions.def"
-#undef LIBRARY
-#undef NEEDED
-#undef PROBED
-};
+static void destroy_logger(xentoollog_logger *base)
+{
+	(void)base;
+}
 
 int xen_code(int error)
 {
 	switch (error) {
-	case ESRCH:
-		return -ESRCH;
-	case EPERM:
 	case EACCES:
+	case EPERM:
 		return -EACCES;
-	case EBUSY:
-		return -EBUSY;
-	case ENOMEM:
-		return -ENOMEM;
-	case ENOENT:
-	case ENXIO:
-		return -ENOENT;
 	case EOPNOTSUPP:
 	case ENOSYS:
-	case ENODEV:	/* no hardware-assisted paging, for rings */
-	case EXDEV:	/* what excludes a ring is in use */
+	case ENODEV:
+	case ENXIO:
+	case ENOTTY:
 		return -ENOTSUP;
+	case EINVAL:
 	case EFAULT:
-		return -EFAULT;
+	case ESRCH:
+	case ENOENT:
+	case EBUSY:
+	case ENOMEM:
+	case EOVERFLOW:
+		return -error;
 	default:
 		return -EIO;
 	}
 }
 
-static void log_nothing(struct xentoollog_logger *logger, xentoollog_level level, int error,
-			const char *context, const char *format, va_list args)
+bool xen_since(const struct xen *xen, uint32_t minor, uint32_t point)
 {
-	(void)logger;
-	(void)level;
-	(void)error;
-	(void)context;
-	(void)format;
-	(void)args;
+	return xen->major > 4 || (xen->major == 4 && (xen->minor > minor ||
+						      (xen->minor == minor && xen->point >= point)));
 }
 
-static int resolve(struct xen_libs *libs, enum xen_library library, struct hvmi_error *err)
+static int load_functions(struct xen_libs *l, void *library, const char *id, const char *soname,
+			  struct hvmi_error *err)
 {
-	for (size_t i = 0; i < sizeof(functions) / sizeof(*functions); i++) {
-		if (functions[i].library != library)
-			continue;
-		void *function = dlsym(libs->handles[library], functions[i].name);
-		if (!function && functions[i].needed)
-			return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
-					      "the libraries of Xen %u.%u have no %s: this release "
-					      "is not supported, 4.17 and later are", libs->major,
-					      libs->minor, functions[i].name);
-		memcpy((char *)libs + functions[i].offset, &function, sizeof(function));
-	}
-	return 0;
+	const char *missing = NULL;
+	/* POSIX has dlsym() give functions as void *. */
+#define LIBRARY(id_, soname_)
+#define MAY(library_, name)                                                                        \
+	if (!strcmp(id, #library_))                                                                \
+		*(void **)&l->name = dlsym(library, #name);
+#define NEED(library_, name)                                                                       \
+	MAY(library_, name)                                                                        \
+	if (!strcmp(id, #library_) && !l->name)                                                    \
+		missing = #name;
+#include "libs.def"
+	if (!missing)
+		return 0;
+	return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
+			      "%s has no %s(): this release of Xen is not served", soname, missing);
 }
 
-static int open_library(struct xen_libs *libs, enum xen_library library, struct hvmi_error *err)
+static int load_library(struct xen_libs *l, void **library, const char *id, const char *soname,
+			struct hvmi_error *err)
 {
-	char name[64];
-	const char *file = files[library];
-	if (!file) {
-		snprintf(name, sizeof(name), "libxenctrl.so.%u.%u", libs->major, libs->minor);
-		file = name;
-	}
-	libs->handles[library] = dlopen(file, RTLD_NOW | RTLD_LOCAL);
-	if (!libs->handles[library]) {
-		const char *reason = dlerror();
-		return hvmi_error_set(err, -ENOENT, HVMI_NO_ADDRESS,
-				      "%s cannot be loaded (%s): install Xen's libraries of the "
-				      "release that runs (Debian: libxenmisc4.NN)", file,
-				      reason ? reason : "?");
-	}
-	return resolve(libs, library, err);
+	*library = dlopen(soname, RTLD_NOW | RTLD_LOCAL);
+	if (*library)
+		return load_functions(l, *library, id, soname, err);
+	const char *reason = dlerror();
+	return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
+			      "%s cannot be opened (%.150s): install Xen's libraries for the release "
+			      "that runs, in Debian libxenmisc4.NN and what it needs", soname,
+			      reason ? reason : "?");
 }
 
-/* -ENOENT and the like: /dev/xen/privcmd is what all of it goes through. */
-static int no_xen(int error, struct hvmi_error *err)
+/* The stable libraries, by which the release is told. */
+static int load_stable(struct xen_libs *l, struct hvmi_error *err)
+{
+	int rc = 0;
+#define LIBRARY(id, soname)                                                                        \
+	{                                                                                          \
+		const char *name_ = soname;                                                        \
+		if (!rc && name_)                                                                  \
+			rc = load_library(l, &l->id, #id, name_, err);                             \
+	}
+#define NEED(library, name)
+#define MAY(library, name)
+#include "libs.def"
+	return rc;
+}
+
+static int no_hypervisor(int error, const char *what, struct hvmi_error *err)
 {
 	if (error == EACCES || error == EPERM)
 		return hvmi_error_set(err, -EACCES, HVMI_NO_ADDRESS,
-				      "no permission to call Xen: run as root in dom0, or give "
-				      "access to /dev/xen/privcmd and /dev/xen/evtchn");
-	return hvmi_error_set(err, -ENOENT, HVMI_NO_ADDRESS,
-			      "this is no dom0 of Xen: /dev/xen/privcmd says %s (is Xen booted, "
-			      "and the module xen-privcmd loaded?)", strerror(error));
+				      "no permission to call Xen (%s): run as root, in dom0", what);
+	return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
+			      "this is no dom0 of Xen (%s: %s): start Xen, and load the kernel's "
+			      "module xen-privcmd", what, strerror(error));
 }
 
-/* The release is in the name of one library, so it is asked for without that one. */
-static int ask_version(struct xen_libs *libs, struct hvmi_error *err)
+static int ask_version(struct xen *xen, struct hvmi_error *err)
 {
-	xencall_handle *call = libs->xencall_open(&libs->silent, 0);
-	if (!call)
-		return no_xen(errno, err);
-	int version = libs->xencall2(call, HYPERCALL_XEN_VERSION, XENVER_VERSION, 0);
-	int error = errno;
-	libs->xencall_close(call);
+	int version = xen->l.xencall2(xen->call, __HYPERVISOR_xen_version, XENVER_version, 0);
 	if (version < 0)
-		return no_xen(error, err);
-	libs->major = (unsigned)version >> 16;
-	libs->minor = (unsigned)version & 0xffff;
+		return no_hypervisor(errno, "asking for its version", err);
+	xen->major = (uint32_t)version >> 16;
+	xen->minor = (uint32_t)version & 0xffff;
+	/* ".7", ".1-pre" */
+	char *extra = xen->l.xencall_alloc_buffer(xen->call, sizeof(xen_extraversion_t));
+	if (!extra)
+		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
+	memset(extra, 0, sizeof(xen_extraversion_t));
+	if (xen->l.xencall2(xen->call, __HYPERVISOR_xen_version, XENVER_extraversion,
+			    (uintptr_t)extra) == 0 && extra[0] == '.')
+		xen->point = (uint32_t)strtoul(extra + 1, NULL, 10);
+	xen->l.xencall_free_buffer(xen->call, extra);
 	return 0;
 }
 
-int xen_libs_open(struct xen_libs *libs, struct hvmi_error *err)
+static bool is_amd(void)
 {
-	memset(libs, 0, sizeof(*libs));
-	libs->silent.vmessage = log_nothing;
-	int rc = open_library(libs, XEN_XENCALL, err);
-	if (!rc)
-		rc = ask_version(libs, err);
-	for (int i = XEN_XENCALL + 1; i < XEN_LIBRARY_COUNT && !rc; i++)
-		rc = open_library(libs, (enum xen_library)i, err);
-	if (!rc) {
-		libs->xch = libs->xc_interface_open(&libs->silent, &libs->silent, 0);
-		rc = libs->xch ? 0 : no_xen(errno, err);
-	}
-	if (!rc) {
-		libs->memory = libs->xenforeignmemory_open(&libs->silent, 0);
-		rc = libs->memory ? 0 : no_xen(errno, err);
-	}
-	if (!rc) {
-		libs->devices = libs->xendevicemodel_open(&libs->silent, 0);
-		rc = libs->devices ? 0 : no_xen(errno, err);
-	}
-	if (rc) {
-		xen_libs_close(libs);
+	unsigned a, b = 0, c = 0, d = 0;
+	char vendor[13] = "";
+	__cpuid(0, a, b, c, d);
+	memcpy(vendor, &b, 4);
+	memcpy(vendor + 4, &d, 4);
+	memcpy(vendor + 8, &c, 4);
+	return !strcmp(vendor, "AuthenticAMD") || !strcmp(vendor, "HygonGenuine");
+}
+
+static int connect_all(struct xen *xen, struct hvmi_error *err)
+{
+	int rc = load_stable(&xen->l, err);
+	if (rc)
 		return rc;
-	}
-	libs->store = libs->xs_open(0);
+	xen->call = xen->l.xencall_open(&xen->logger.base, 0);
+	if (!xen->call)
+		return no_hypervisor(errno, "/dev/xen/privcmd", err);
+	rc = ask_version(xen, err);
+	if (rc)
+		return rc;
+	char soname[64];
+	snprintf(soname, sizeof(soname), "libxenctrl.so.%u.%u", xen->major, xen->minor);
+	rc = load_library(&xen->l, &xen->l.ctrl, "ctrl", soname, err);
+	if (rc)
+		return rc;
+	xen->xc = xen->l.xc_interface_open(&xen->logger.base, &xen->logger.base, 0);
+	if (!xen->xc)
+		return no_hypervisor(errno, "libxenctrl", err);
+	xen->amd = is_amd();
 	return 0;
 }
 
-void xen_libs_close(struct xen_libs *libs)
+int xen_connect(struct xen *xen, const struct hvmi_backend_host *host, struct hvmi_error *err)
 {
-	if (libs->store)
-		libs->xs_close(libs->store);
-	if (libs->devices)
-		libs->xendevicemodel_close(libs->devices);
-	if (libs->memory)
-		libs->xenforeignmemory_close(libs->memory);
-	if (libs->xch)
-		libs->xc_interface_close(libs->xch);
-	for (int i = XEN_LIBRARY_COUNT - 1; i >= 0; i--)
-		if (libs->handles[i])
-			dlclose(libs->handles[i]);
-	memset(libs, 0, sizeof(*libs));
+	*xen = (struct xen){ .host = host,
+			     .logger = { .base = { .vmessage = take_message,
+						   .progress = take_progress,
+						   .destroy = destroy_logger },
+					 .host = host } };
+	int rc = connect_all(xen, err);
+	if (rc)
+		xen_disconnect(xen);
+	return rc;
+}
+
+void xen_disconnect(struct xen *xen)
+{
+	if (xen->xc)
+		xen->l.xc_interface_close(xen->xc);
+	if (xen->call)
+		xen->l.xencall_close(xen->call);
+#define LIBRARY(id, soname)                                                                        \
+	if (xen->l.id)                                                                             \
+		dlclose(xen->l.id);
+#define NEED(library, name)
+#define MAY(library, name)
+#include "libs.def"
+	*xen = (struct xen){ 0 };
+}
+
+bool xen_store_read(const struct xen *xen, struct xs_handle *store, const char *path, char *buf,
+		    size_t size)
+{
+	unsigned len = 0;
+	char *value = store ? xen->l.xs_read(store, XBT_NULL, path, &len) : NULL;
+	if (!value)
+		return false;
+	snprintf(buf, size, "%.*s", (int)(len < size ? len : size), value);
+	free(value);
+	return true;
 }

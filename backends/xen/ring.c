@@ -1,186 +1,286 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ring.h"
 
+#include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <sys/epoll.h>
-#include <sys/mman.h>
-#include <unistd.h>
+#include <string.h>
 
-/* How long what rings once is waited for. */
-#define SETTLE_MS 1000
+#include <xen/event_channel.h>
 
-/* struct sring in xen/include/public/io/ring.h */
-struct ring_head {
-	uint32_t request_produced, request_event, response_produced, response_event;
-};
+#include "abi.h"
+#include "journal.h"
 
-static struct ring_head *head_of(const struct xen_events *events)
+/* The shared part of a ring: four indexes, padding to 64 bytes, slots. */
+enum { REQ_PROD, REQ_EVENT, RSP_PROD, RSP_EVENT };
+#define SLOTS_AT 64u
+
+/* Xen has 10 views with view 0; later releases may have more. */
+#define VIEWS_MAX 256u
+/* Ports that are looked at, of the 131072 that a domain may have. */
+#define PORTS 8192u
+
+static uint32_t *index_of(const struct ring *ring, int which)
 {
-	return (struct ring_head *)(void *)events->ring;
+	return (uint32_t *)(void *)ring->page + which;
 }
 
-bool xen_ring_take(struct xen_events *events, uint8_t *request)
+static uint8_t *slot(const struct ring *ring, uint32_t number)
 {
-	struct ring_head *head = head_of(events);
-	uint32_t produced = __atomic_load_n(&head->request_produced, __ATOMIC_ACQUIRE);
-	if (produced == events->consumed)
-		return false;
-	memcpy(request, events->ring + ABI_RING_HEAD +
-				(events->consumed % ABI_RING_SLOTS) * events->slot, events->slot);
-	events->consumed++;
-	__atomic_store_n(&head->request_event, events->consumed + 1, __ATOMIC_RELEASE);
+	return ring->page + SLOTS_AT + (size_t)(number & (ring->slots - 1)) * ring->bytes;
+}
+
+bool ring_has(const struct ring *ring)
+{
+	uint32_t waiting = __atomic_load_n(index_of(ring, REQ_PROD), __ATOMIC_ACQUIRE) -
+			   ring->consumed;
+	/* As many as there are slots without a response. */
+	uint32_t room = ring->slots - (ring->consumed - ring->produced);
+	return waiting && room;
+}
+
+bool ring_take(struct ring *ring, void *raw)
+{
+	if (!ring_has(ring)) {
+		/* Notify with the next one; and look again, it may have come meanwhile. */
+		__atomic_store_n(index_of(ring, REQ_EVENT), ring->consumed + 1, __ATOMIC_SEQ_CST);
+		if (!ring_has(ring))
+			return false;
+	}
+	memcpy(raw, slot(ring, ring->consumed), ring->bytes);
+	ring->consumed++;
+	__atomic_store_n(index_of(ring, REQ_EVENT), ring->consumed + 1, __ATOMIC_SEQ_CST);
 	return true;
 }
 
-void xen_ring_give(struct xen *xen, struct xen_events *events, const uint8_t *response)
+void ring_put(const struct domain *d, struct ring *ring, const void *raw)
 {
-	struct ring_head *head = head_of(events);
-	memcpy(events->ring + ABI_RING_HEAD + (events->produced % ABI_RING_SLOTS) * events->slot,
-	       response, events->slot);
-	events->produced++;
-	__atomic_store_n(&head->response_produced, events->produced, __ATOMIC_SEQ_CST);
-	xen->libs.xenevtchn_notify(events->channel, events->local_port);
+	memcpy(slot(ring, ring->produced), raw, ring->bytes);
+	ring->produced++;
+	__atomic_store_n(index_of(ring, RSP_PROD), ring->produced, __ATOMIC_SEQ_CST);
+	d->xen.l.xenevtchn_notify(ring->evtchn, (evtchn_port_t)ring->port);
 }
 
-static void attach_clean(struct xen_events *events)
+static void begin(struct ring *ring)
 {
-	struct ring_head *head = head_of(events);
-	memset(events->ring, 0, XEN_PAGE);
-	events->consumed = events->produced = 0;
-	head->request_event = head->response_event = 1;
+	memset(ring->page, 0, SLOTS_AT);
+	*index_of(ring, REQ_EVENT) = 1;
+	*index_of(ring, RSP_EVENT) = 1;
+	ring->consumed = ring->produced = 0;
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
-static int bind(struct xen *xen, struct xen_events *events)
+static int take_version(const struct domain *d, struct ring *ring, struct hvmi_error *err)
 {
-	struct xen_libs *libs = &xen->libs;
-	events->channel = libs->xenevtchn_open(&libs->silent, 0);
-	if (!events->channel)
-		return xen_code(errno);
-	xenevtchn_port_or_error_t port =
-		libs->xenevtchn_bind_interdomain(events->channel, xen->domain.id, events->port);
-	if (port < 0)
-		return xen_code(errno);
-	events->local_port = (int)port;
-	int fd = libs->xenevtchn_fd(events->channel), flags = fcntl(fd, F_GETFL);
-	return flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -EIO : 0;
-}
-
-static int enable(struct xen *xen, struct xen_events *events)
-{
-	struct xen_libs *libs = &xen->libs;
-	events->ring = libs->xc_monitor_enable(libs->xch, xen->domain.id, &events->port);
-	if (!events->ring)
-		return errno == EBUSY ? -EBUSY : xen_code(errno);
-	attach_clean(events);
-	return bind(xen, events);
-}
-
-static void disable(struct xen *xen, struct xen_events *events)
-{
-	struct xen_libs *libs = &xen->libs;
-	if (events->ring) {
-		libs->xc_monitor_disable(libs->xch, xen->domain.id);
-		munmap(events->ring, XEN_PAGE);
-		events->ring = NULL;
-	}
-	if (events->local_port >= 0)
-		libs->xenevtchn_unbind(events->channel, (evtchn_port_t)events->local_port);
-	events->local_port = -1;
-	if (events->channel)
-		libs->xenevtchn_close(events->channel);
-	events->channel = NULL;
-}
-
-/* The channel's descriptor says that there are events, xenstore's that some domain ended. */
-static int watch(struct xen *xen, struct xen_events *events)
-{
-	struct xen_libs *libs = &xen->libs;
-	struct epoll_event interest = { .events = EPOLLIN };
-	events->poll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (events->poll_fd < 0 ||
-	    epoll_ctl(events->poll_fd, EPOLL_CTL_ADD, libs->xenevtchn_fd(events->channel),
-		      &interest) < 0)
-		return -EIO;
-	/* A handle of its own: reading a watch would take another's answers. */
-	events->store = libs->xs_open(0);
-	if (events->store && (!libs->xs_watch(events->store, "@releaseDomain", "hvmi") ||
-			      epoll_ctl(events->poll_fd, EPOLL_CTL_ADD,
-					libs->xs_fileno(events->store), &interest) < 0)) {
-		libs->xs_close(events->store);
-		events->store = NULL;
-	}
+	const struct xen *xen = &d->xen;
+	int version = xen->l.xc_vm_event_get_version ? xen->l.xc_vm_event_get_version(xen->xc) :
+						       (int)abi_version_of(xen->minor);
+	if (version < 0)
+		return domain_fail(d, err, "asking for the version of Xen's events");
+	ring->version = (uint32_t)version;
+	ring->bytes = abi_bytes(ring->version);
+	if (!ring->bytes)
+		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
+				      "Xen %u.%u has version %d of its events, this libhvmi knows %u "
+				      "to %u: bring it up to date", xen->major, xen->minor, version,
+				      ABI_VERSION_MIN, ABI_VERSION_MAX);
+	ring->slots = 1;
+	while (2 * ring->slots * ring->bytes <= PAGE - SLOTS_AT)
+		ring->slots *= 2;
 	return 0;
 }
 
-/* Binding rings once, and so does a new watch: neither is news. */
-static void settle(struct xen *xen, struct xen_events *events)
+/* False: the domain has no such port, nor any higher one. */
+static bool port_status(const struct domain *d, evtchn_status_t *status, domid_t domain,
+			uint32_t port, int *error)
 {
-	struct xen_libs *libs = &xen->libs;
-	struct pollfd fds[] = {
-		{ .fd = libs->xenevtchn_fd(events->channel), .events = POLLIN },
-		{ .fd = events->store ? libs->xs_fileno(events->store) : -1, .events = POLLIN },
-	};
-	if (poll(&fds[0], 1, SETTLE_MS) == 1) {
-		xenevtchn_port_or_error_t port = libs->xenevtchn_pending(events->channel);
-		if (port >= 0)
-			libs->xenevtchn_unmask(events->channel, (evtchn_port_t)port);
+	const struct xen *xen = &d->xen;
+	*status = (evtchn_status_t){ .dom = domain, .port = port };
+	int rc = xen->l.xencall2(xen->call, __HYPERVISOR_event_channel_op, EVTCHNOP_status,
+				 (uintptr_t)status);
+	*error = rc < 0 ? errno : 0;
+	return *error != EINVAL && *error != ESRCH;
+}
+
+/* Ports of a domain: those that are Xen's own end, or those at the other end of which it holds one. */
+static void note_ports(const struct domain *d, evtchn_status_t *status, domid_t domain,
+		       uint32_t *bits)
+{
+	int error;
+	for (uint32_t p = 0; p < PORTS && port_status(d, status, domain, p, &error); p++) {
+		uint32_t port = p;
+		bool note = error == EACCES;
+		if (domain != d->id) {
+			port = status->u.interdomain.port;
+			note = !error && status->status == EVTCHNSTAT_interdomain &&
+			       status->u.interdomain.dom == d->id && port < PORTS;
+		}
+		if (note)
+			bits[port / 32] |= 1u << port % 32;
 	}
-	if (events->store && poll(&fds[1], 1, SETTLE_MS) == 1)
-		free(libs->xs_check_watch(events->store));
-}
-
-int xen_ring_open(struct xen *xen, struct xen_events *events)
-{
-	int rc = enable(xen, events);
-	if (!rc)
-		rc = watch(xen, events);
-	if (rc)
-		xen_ring_close(xen, events);
-	else
-		settle(xen, events);
-	return rc;
-}
-
-void xen_ring_close(struct xen *xen, struct xen_events *events)
-{
-	disable(xen, events);
-	if (events->store)
-		xen->libs.xs_close(events->store);
-	if (events->poll_fd >= 0)
-		close(events->poll_fd);
-	events->store = NULL;
-	events->poll_fd = -1;
 }
 
 /*
- * The ring of a program that died: Xen keeps it, and the vCPUs that wait for an answer, which must
- * come through a ring. So a new one takes its place for as long as it takes to answer all. It is not
- * kept, because its counts are off by these answers.
+ * Xen does not say whether somebody listens to a ring; but a process that does has a port bound to
+ * the ring's, and its port goes with it. A port of Xen's that nobody holds belongs to a dead program.
+ * (Those of device models, which are Xen's too, are held.)
  */
-int xen_ring_recover(struct xen *xen)
+static bool listener_lives(const struct domain *d)
 {
-	struct xen_libs *libs = &xen->libs;
-	struct xen_events events = { .local_port = -1, .poll_fd = -1 };
-	uint8_t response[ABI_REQUEST_MAX];
-	int version = libs->xc_vm_event_get_version(libs->xch);
-	events.version = version < 0 ? 0 : (uint32_t)version;
-	events.slot = abi_request_size(events.version);
-	if (!events.slot)
-		return -ENOTSUP;
-	libs->xc_domain_pause(libs->xch, xen->domain.id);
-	libs->xc_monitor_disable(libs->xch, xen->domain.id);
-	int rc = enable(xen, &events);
-	for (uint32_t i = 0; i < xen->domain.vcpus && !rc; i++) {
-		abi_release(events.version, i, response);
-		xen_ring_give(xen, &events, response);
+	const struct xen *xen = &d->xen;
+	uint32_t xens[PORTS / 32] = { 0 }, held[PORTS / 32] = { 0 };
+	struct domain_info info = { 0 };
+	evtchn_status_t *status = xen->l.xencall_alloc_buffer(xen->call, sizeof(*status));
+	if (!status)
+		return true;
+	note_ports(d, status, (domid_t)d->id, xens);
+	for (uint32_t id = 0; domain_next_info(xen, id, &info) == 0; id = info.id + 1)
+		if (info.id != d->id)
+			note_ports(d, status, (domid_t)info.id, held);
+	xen->l.xencall_free_buffer(xen->call, status);
+	for (uint32_t i = 0; i < PORTS / 32; i++)
+		if (xens[i] & ~held[i])
+			return false;
+	return true;
+}
+
+static int busy(const struct domain *d, struct hvmi_error *err)
+{
+	uint32_t pid = journal_owner(d);
+	if (pid)
+		return hvmi_error_set(err, -EBUSY, HVMI_NO_ADDRESS,
+				      "program %u has the events of %s: end it, or force it with "
+				      "HVMI_EVENTS_TAKE_OVER", pid, d->label);
+	if (listener_lives(d))
+		return hvmi_error_set(err, -EBUSY, HVMI_NO_ADDRESS,
+				      "another program has the events of %s: end it (xen-access, "
+				      "drakvuf ...), or force it with HVMI_EVENTS_TAKE_OVER", d->label);
+	return 0;
+}
+
+static int bind(struct domain *d, struct ring *ring, uint32_t remote, struct hvmi_error *err)
+{
+	const struct xen_libs *l = &d->xen.l;
+	ring->evtchn = l->xenevtchn_open(&d->xen.logger.base, 0);
+	if (!ring->evtchn)
+		return domain_fail(d, err, "opening /dev/xen/evtchn (module xen-evtchn)");
+	ring->port = l->xenevtchn_bind_interdomain(ring->evtchn, d->id, remote);
+	if (ring->port < 0)
+		return domain_fail(d, err, "binding the event channel");
+	int fd = l->xenevtchn_fd(ring->evtchn);
+	int flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK))
+		return domain_fail(d, err, "preparing the event channel");
+	return 0;
+}
+
+static void release(struct domain *d, struct ring *ring)
+{
+	const struct xen_libs *l = &d->xen.l;
+	if (ring->page)
+		l->xenforeignmemory_unmap(d->memory, ring->page, 1);
+	if (ring->port >= 0)
+		l->xenevtchn_unbind(ring->evtchn, (evtchn_port_t)ring->port);
+	if (ring->evtchn)
+		l->xenevtchn_close(ring->evtchn);
+	*ring = (struct ring){ .port = -1 };
+}
+
+int ring_close(struct domain *d, struct ring *ring)
+{
+	if (d->xen.l.xc_monitor_disable(d->xen.xc, d->id) && errno == EBUSY)
+		return -EBUSY;
+	release(d, ring);
+	return 0;
+}
+
+/* Without a look at whom it may belong to. errno EBUSY: somebody. */
+static int enable(struct domain *d, struct ring *ring, struct hvmi_error *err)
+{
+	uint32_t remote = 0;
+	*ring = (struct ring){ .port = -1 };
+	int rc = take_version(d, ring, err);
+	if (rc)
+		return rc;
+	ring->page = d->xen.l.xc_monitor_enable(d->xen.xc, d->id, &remote);
+	if (!ring->page && errno == EBUSY)
+		return hvmi_error_set(err, -EBUSY, HVMI_NO_ADDRESS, "%s: its events are held",
+				      d->label);
+	if (!ring->page)
+		return domain_fail(d, err, "taking its events (xc_monitor_enable)");
+	begin(ring);
+	rc = bind(d, ring, remote, err);
+	if (rc)
+		ring_close(d, ring);
+	return rc;
+}
+
+int ring_open(struct domain *d, bool take_over, struct ring *ret, struct hvmi_error *err)
+{
+	int rc = enable(d, ret, err);
+	if (rc != -EBUSY)
+		return rc;
+	rc = take_over ? 0 : busy(d, err);
+	if (!rc)
+		rc = ring_recover(d, err);
+	if (!rc)
+		d->xen.host->log(d->xen.host, HVMI_LOG_INFO, "%s: took over the events that another "
+				 "program had", d->label);
+	return rc ? rc : enable(d, ret, err);
+}
+
+static void views_off(const struct domain *d)
+{
+	const struct xen *xen = &d->xen;
+	bool on = false;
+	if (!xen->l.xc_altp2m_get_domain_state || !xen->l.xc_altp2m_set_domain_state ||
+	    xen->l.xc_altp2m_get_domain_state(xen->xc, d->id, &on) || !on)
+		return;
+	xen->l.xc_altp2m_switch_to_view(xen->xc, d->id, 0);
+	for (uint16_t view = 1; view < VIEWS_MAX; view++)
+		if (xen->l.xc_altp2m_destroy_view(xen->xc, d->id, view) && errno == EINVAL)
+			break;
+	xen->l.xc_altp2m_set_domain_state(xen->xc, d->id, false);
+}
+
+/* Xen ignores an answer for a vCPU that does not wait. */
+static void release_vcpus(struct domain *d, struct ring *ring)
+{
+	uint8_t raw[ABI_BYTES_MAX];
+	for (uint32_t vcpu = 0; vcpu < d->vcpus; vcpu++) {
+		abi_release(ring->version, raw, vcpu);
+		ring_put(d, ring, raw);
 	}
-	if (libs->xc_altp2m_set_domain_state)
-		libs->xc_altp2m_set_domain_state(libs->xch, xen->domain.id, false);
-	for (uint32_t i = 0; i < xen->domain.vcpus; i++)
-		libs->xc_domain_debug_control(libs->xch, xen->domain.id,
-					      XEN_DOMCTL_DEBUG_OP_SINGLE_STEP_OFF, i);
-	disable(xen, &events);
-	libs->xc_domain_unpause(libs->xch, xen->domain.id);
+}
+
+static int recover_paused(struct domain *d, struct hvmi_error *err)
+{
+	const struct xen *xen = &d->xen;
+	struct ring ring;
+	views_off(d);
+	for (uint32_t vcpu = 0; vcpu < d->vcpus; vcpu++)
+		xen->l.xc_domain_debug_control(xen->xc, d->id, XEN_DOMCTL_DEBUG_OP_SINGLE_STEP_OFF,
+					       vcpu);
+	if (xen->l.xc_monitor_disable(xen->xc, d->id) && errno == EBUSY)
+		return hvmi_error_set(err, -EBUSY, HVMI_NO_ADDRESS,
+				      "%s: the ring that a killed program left is full, vCPUs wait in "
+				      "line for it, and Xen cannot take it away: the domain has to be "
+				      "restarted", d->label);
+	/* A ring of its own for this: more answers than requests confuse its counts. */
+	int rc = enable(d, &ring, err);
+	if (rc)
+		return rc;
+	release_vcpus(d, &ring);
+	ring_close(d, &ring);
+	return 0;
+}
+
+int ring_recover(struct domain *d, struct hvmi_error *err)
+{
+	if (d->kind == DOMAIN_PV || !d->xen.l.xc_monitor_enable || !d->xen.l.xc_monitor_disable)
+		return 0;
+	if (d->xen.l.xc_domain_pause(d->xen.xc, d->id))
+		return domain_fail(d, err, "pausing it");
+	int rc = recover_paused(d, err);
+	d->xen.l.xc_domain_unpause(d->xen.xc, d->id);
 	return rc;
 }

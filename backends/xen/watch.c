@@ -1,193 +1,220 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "xen.h"
+/*
+ * Which domains there are. xenstore tells that some came or went; that one was paused, nobody tells:
+ * Xen is asked a few times a second.
+ */
+#include "watch.h"
 
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-/* xenstore tells that domains come and go; that one is paused nobody tells, so it is looked at. */
-#define LOOK_AGAIN_MS 500
+#include "domain.h"
 
+#define LOOK_MS 200
+
+/* A domain as it was told. */
 struct known {
-	struct xen_domain domain;
-	char name[128];
-	bool seen;
+	uint32_t id;
+	uint8_t uuid[16];
+	bool suspended, seen;
+	struct hvmi_machine_news news;
 };
 
 struct watch {
-	struct xen_libs libs;
-	int poll_fd, timer_fd;
+	struct xen xen;
+	struct xs_handle *store;
+	int epoll, timer;
+	bool began;
 	struct known *known;
-	size_t count;
-	struct hvmi_machine_news *news;	/* not yet given */
-	size_t news_count, news_next;
-	bool begun;
+	size_t count, room;
+	struct hvmi_machine_news *queue;
+	size_t queued, taken, queue_room;
 };
 
-static bool at_rest(const struct xen_domain *d)
+void watch_close(void *context)
 {
-	return d->paused || d->shut_down;
+	struct watch *w = context;
+	if (w->store)
+		w->xen.l.xs_close(w->store);
+	if (w->timer >= 0)
+		close(w->timer);
+	if (w->epoll >= 0)
+		close(w->epoll);
+	xen_disconnect(&w->xen);
+	free(w->known);
+	free(w->queue);
+	free(w);
 }
 
-static int tell(struct watch *watch, const struct known *known, uint32_t change)
+static bool watch_fd(const struct watch *w, int fd)
 {
-	struct hvmi_machine_news *news =
-		realloc(watch->news, (watch->news_count + 1) * sizeof(*news));
-	if (!news)
-		return -ENOMEM;
-	watch->news = news;
-	struct hvmi_machine_news *n = &news[watch->news_count++];
-	*n = (struct hvmi_machine_news){ .size = sizeof(*n), .change = change,
-					 .id = known->domain.id,
-					 .paused = at_rest(&known->domain) };
-	snprintf(n->target, sizeof(n->target), "xen:%u", known->domain.id);
-	snprintf(n->name, sizeof(n->name), "%s", known->name);
-	snprintf(n->type, sizeof(n->type), "%s", known->domain.hvm ? "hvm" : "pv");
-	xen_uuid_text(known->domain.uuid, n->uuid);
+	struct epoll_event event = { .events = EPOLLIN };
+	return epoll_ctl(w->epoll, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+static int prepare(struct watch *w, struct hvmi_error *err)
+{
+	const struct itimerspec time = { .it_interval.tv_nsec = LOOK_MS * 1000000l,
+					 .it_value.tv_nsec = 1 };
+	w->store = w->xen.l.xs_open(0);
+	if (!w->store)
+		return hvmi_error_set(err, -EACCES, HVMI_NO_ADDRESS,
+				      "xenstore cannot be reached: run as root in dom0, and see that "
+				      "xenstored runs");
+	w->epoll = epoll_create1(EPOLL_CLOEXEC);
+	w->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (w->epoll < 0 || w->timer < 0 || timerfd_settime(w->timer, 0, &time, NULL) ||
+	    !w->xen.l.xs_watch(w->store, "@introduceDomain", "hvmi") ||
+	    !w->xen.l.xs_watch(w->store, "@releaseDomain", "hvmi") || !watch_fd(w, w->timer) ||
+	    !watch_fd(w, w->xen.l.xs_fileno(w->store)))
+		return hvmi_error_set(err, -EIO, HVMI_NO_ADDRESS,
+				      "domains cannot be watched: %s", strerror(errno));
 	return 0;
 }
 
-static struct known *find(struct watch *watch, const struct xen_domain *domain)
+int watch_open(const char *where, const struct hvmi_backend_host *host, void **ret, int *fd_ret,
+	       struct hvmi_error *err)
 {
-	for (size_t i = 0; i < watch->count; i++)
-		if (watch->known[i].domain.id == domain->id &&
-		    memcmp(watch->known[i].domain.uuid, domain->uuid, 16) == 0)
-			return &watch->known[i];
+	if (where[0])
+		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS,
+				      "there is nothing to say behind 'xen:' for its domains");
+	struct watch *w = calloc(1, sizeof(*w));
+	if (!w)
+		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
+	w->epoll = w->timer = -1;
+	int rc = xen_connect(&w->xen, host, err);
+	if (rc) {
+		free(w);
+		return rc;
+	}
+	rc = prepare(w, err);
+	if (rc) {
+		watch_close(w);
+		return rc;
+	}
+	*ret = w;
+	*fd_ret = w->epoll;
+	return 0;
+}
+
+static void tell(struct watch *w, const struct known *k, uint32_t change)
+{
+	if (w->queued == w->queue_room) {
+		size_t room = w->queue_room ? 2 * w->queue_room : 64;
+		struct hvmi_machine_news *queue = realloc(w->queue, room * sizeof(*queue));
+		if (!queue) {
+			w->xen.host->log(w->xen.host, HVMI_LOG_ERROR, "out of memory: news is lost");
+			return;
+		}
+		w->queue = queue;
+		w->queue_room = room;
+	}
+	struct hvmi_machine_news *news = &w->queue[w->queued++];
+	*news = k->news;
+	news->change = change;
+	news->paused = k->suspended;
+}
+
+static bool is_suspended(const struct domain_info *info)
+{
+	uint32_t reason = info->flags >> XEN_DOMINF_shutdownshift & XEN_DOMINF_shutdownmask;
+	return info->flags & XEN_DOMINF_paused ||
+	       (info->flags & XEN_DOMINF_shutdown && reason == SHUTDOWN_suspend);
+}
+
+static void describe(const struct watch *w, const struct domain_info *info,
+		     struct hvmi_machine_news *ret)
+{
+	*ret = (struct hvmi_machine_news){ .size = sizeof(*ret), .id = info->id };
+	snprintf(ret->target, sizeof(ret->target), "xen:%u", info->id);
+	snprintf(ret->type, sizeof(ret->type), "%s", domain_kind_name(info->kind));
+	domain_name(&w->xen, w->store, info->id, ret->name, sizeof(ret->name));
+	domain_format_uuid(info->uuid, ret->uuid);
+}
+
+static struct known *find(struct watch *w, const struct domain_info *info)
+{
+	for (size_t i = 0; i < w->count; i++)
+		if (w->known[i].id == info->id &&
+		    memcmp(w->known[i].uuid, info->uuid, sizeof(info->uuid)) == 0)
+			return &w->known[i];
 	return NULL;
 }
 
-/* A domain that is there now. */
-static int meet(struct watch *watch, const struct xen_domain *domain)
+static void add(struct watch *w, const struct domain_info *info)
 {
-	struct known *known = find(watch, domain);
-	if (known) {
-		bool before = at_rest(&known->domain), now = at_rest(domain);
-		known->domain = *domain;
-		known->seen = true;
-		return before == now ? 0 :
-		       tell(watch, known, now ? HVMI_MACHINE_SUSPENDED : HVMI_MACHINE_RESUMED);
+	if (w->count == w->room) {
+		size_t room = w->room ? 2 * w->room : 64;
+		struct known *known = realloc(w->known, room * sizeof(*known));
+		if (!known)
+			return;
+		w->known = known;
+		w->room = room;
 	}
-	struct known *grown = realloc(watch->known, (watch->count + 1) * sizeof(*grown));
-	if (!grown)
-		return -ENOMEM;
-	watch->known = grown;
-	known = &grown[watch->count++];
-	*known = (struct known){ .domain = *domain, .seen = true };
-	xen_domain_name(&watch->libs, domain->id, known->name, sizeof(known->name));
-	return tell(watch, known, watch->begun ? HVMI_MACHINE_APPEARED : HVMI_MACHINE_PRESENT);
+	struct known *k = &w->known[w->count];
+	*k = (struct known){ .id = info->id, .suspended = is_suspended(info), .seen = true };
+	memcpy(k->uuid, info->uuid, sizeof(k->uuid));
+	describe(w, info, &k->news);
+	/* Its name is written a moment after it was made. */
+	if (!k->news.name[0] && w->began)
+		return;
+	w->count++;
+	tell(w, k, w->began ? HVMI_MACHINE_APPEARED : HVMI_MACHINE_PRESENT);
 }
 
-static int look(struct watch *watch)
+static void look(struct watch *w)
 {
-	struct xen_domain domain;
-	/* Domain 0 is where this runs. */
-	uint32_t id = 1;
-	int rc = 0, end;
-	for (size_t i = 0; i < watch->count; i++)
-		watch->known[i].seen = false;
-	while (!rc && (end = xen_domain_from(&watch->libs, id, &domain)) == 0) {
-		if (!domain.dying)
-			rc = meet(watch, &domain);
-		id = domain.id + 1;
-	}
-	if (!rc && end != -ENOENT)
-		return end;
-	for (size_t i = 0; i < watch->count && !rc;) {
-		if (watch->known[i].seen) {
-			i++;
+	struct domain_info info;
+	for (size_t i = 0; i < w->count; i++)
+		w->known[i].seen = false;
+	int rc = 0;
+	for (uint32_t id = 1; (rc = domain_next_info(&w->xen, id, &info)) == 0; id = info.id + 1) {
+		if (info.flags & XEN_DOMINF_dying)
+			continue;
+		struct known *k = find(w, &info);
+		if (!k) {
+			add(w, &info);
 			continue;
 		}
-		rc = tell(watch, &watch->known[i], HVMI_MACHINE_GONE);
-		watch->known[i] = watch->known[--watch->count];
-	}
-	watch->begun = true;
-	return rc;
-}
-
-void xen_watch_close(void *state)
-{
-	struct watch *watch = state;
-	if (watch->timer_fd >= 0)
-		close(watch->timer_fd);
-	if (watch->poll_fd >= 0)
-		close(watch->poll_fd);
-	xen_libs_close(&watch->libs);
-	free(watch->known);
-	free(watch->news);
-	free(watch);
-}
-
-static int add(const struct watch *watch, int fd)
-{
-	struct epoll_event interest = { .events = EPOLLIN };
-	return epoll_ctl(watch->poll_fd, EPOLL_CTL_ADD, fd, &interest);
-}
-
-int xen_watch_open(const char *where, const struct hvmi_backend_host *host, void **ret,
-		   int *fd_ret, struct hvmi_error *err)
-{
-	const struct itimerspec tick = {
-		.it_interval = { .tv_nsec = LOOK_AGAIN_MS * 1000000L },
-		.it_value = { .tv_nsec = LOOK_AGAIN_MS * 1000000L },
-	};
-	(void)host;
-	if (*where)
-		return hvmi_error_set(err, -EINVAL, HVMI_NO_ADDRESS,
-				      "'xen' is all that can be said of Xen's machines, not "
-				      "'xen:%s'", where);
-	struct watch *watch = calloc(1, sizeof(*watch));
-	if (!watch)
-		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
-	watch->timer_fd = watch->poll_fd = -1;
-	int rc = xen_libs_open(&watch->libs, err);
-	if (!rc) {
-		watch->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-		watch->poll_fd = epoll_create1(EPOLL_CLOEXEC);
-		if (watch->timer_fd < 0 || watch->poll_fd < 0 ||
-		    timerfd_settime(watch->timer_fd, 0, &tick, NULL) < 0 ||
-		    add(watch, watch->timer_fd) < 0)
-			rc = hvmi_error_set(err, -EIO, HVMI_NO_ADDRESS,
-					    "no timer can be had: %s", strerror(errno));
-	}
-	if (!rc) {
-		rc = look(watch);
-		if (rc)
-			hvmi_error_set(err, rc, HVMI_NO_ADDRESS,
-				       "Xen does not list its domains (%s): run as root in dom0",
-				       hvmi_error_name(rc));
-	}
-	if (rc) {
-		xen_watch_close(watch);
-		return rc;
-	}
-	struct xs_handle *store = watch->libs.store;
-	if (store && watch->libs.xs_watch(store, "@introduceDomain", "hvmi") &&
-	    watch->libs.xs_watch(store, "@releaseDomain", "hvmi"))
-		add(watch, watch->libs.xs_fileno(store));
-	*ret = watch;
-	*fd_ret = watch->poll_fd;
-	return 0;
-}
-
-int xen_watch_next(void *state, struct hvmi_machine_news *ret, struct hvmi_error *err)
-{
-	struct watch *watch = state;
-	if (watch->news_next == watch->news_count) {
-		uint64_t ticks;
-		bool woken = read(watch->timer_fd, &ticks, sizeof(ticks)) == sizeof(ticks);
-		char **change;
-		while (watch->libs.store && watch->begun &&
-		       (change = watch->libs.xs_check_watch(watch->libs.store))) {
-			woken = true;
-			free(change);
+		k->seen = true;
+		if (k->suspended != is_suspended(&info)) {
+			k->suspended = !k->suspended;
+			tell(w, k, k->suspended ? HVMI_MACHINE_SUSPENDED : HVMI_MACHINE_RESUMED);
 		}
-		watch->news_next = watch->news_count = 0;
-		int rc = woken ? look(watch) : 0;
-		if (rc)
-			return hvmi_error_set(err, rc, HVMI_NO_ADDRESS, "Xen lists no domains");
 	}
-	if (watch->news_next == watch->news_count)
+	/* Xen did not answer: nothing is known to have gone. */
+	for (size_t i = 0; rc == -ESRCH && i < w->count; i++) {
+		if (w->known[i].seen)
+			continue;
+		tell(w, &w->known[i], HVMI_MACHINE_GONE);
+		w->known[i--] = w->known[--w->count];
+	}
+	w->began = true;
+}
+
+int watch_next(void *context, struct hvmi_machine_news *ret, struct hvmi_error *err)
+{
+	struct watch *w = context;
+	uint64_t ticks;
+	char **news;
+	(void)err;
+	if (w->taken == w->queued) {
+		w->taken = w->queued = 0;
+		bool due = !w->began || read(w->timer, &ticks, sizeof(ticks)) > 0;
+		while ((news = w->xen.l.xs_check_watch(w->store))) {
+			free(news);
+			due = true;
+		}
+		if (due)
+			look(w);
+	}
+	if (w->taken == w->queued)
 		return 0;
-	*ret = watch->news[watch->news_next++];
+	*ret = w->queue[w->taken++];
 	return 1;
 }

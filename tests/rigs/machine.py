@@ -213,7 +213,7 @@ boot
     @classmethod
     def boot_image(cls, system):
         config = cls.GRUB.format(
-            xen=XEN_OPTIONS + " dom0_mem=512M,max:512M altp2m=1 ucode=no", dom0=DOM0_OPTIONS)
+            xen=XEN_OPTIONS + " dom0_mem=512M,max:512M altp2m=1 hap_1gb=0 hap_2mb=0 ucode=no", dom0=DOM0_OPTIONS)
 
         def build(work):
             boot = os.path.join(work, "iso/boot")

@@ -115,6 +115,19 @@ static int set_others(struct domain *d, uint32_t vcpu, const struct hvmi_event *
 }
 
 /*
+ * The registers of a CPUID event hold what CPUID gave: executed anew, it would take that for its leaf.
+ * What is left is to go behind it.
+ */
+static void pass_cpuid(const struct waiting *w, const struct hvmi_event *event,
+		       struct hvmi_registers *next, struct abi_response *r)
+{
+	hvmi_registers_set(next, HVMI_X86_RIP,
+			   event->registers->values[HVMI_X86_RIP] + w->insn_length);
+	r->flags |= VM_EVENT_FLAG_SET_REGISTERS;
+	r->registers = next;
+}
+
+/*
  * Xen emulates by the reason that the response names: for an access, if the page's rights still forbid
  * it; for a descriptor access, always; for a breakpoint, with given bytes. It does not compare it
  * with the reason of the request.
@@ -194,12 +207,16 @@ int events_answer(void *machine, const struct hvmi_event *event, const struct hv
 	int rc = prepare(d, w, event, a, err);
 	if (rc)
 		return rc;
+	const uint32_t given = HVMI_ANSWER_REGISTERS | HVMI_ANSWER_INSN_DATA | HVMI_ANSWER_READ_DATA;
+	struct hvmi_registers next = { 0 };
 	struct abi_response response = { .reason = w->request.reason, .registers = a->registers };
 	for (size_t i = 0; i < sizeof(plain) / sizeof(*plain); i++)
 		if (a->flags & plain[i].ours)
 			response.flags |= plain[i].xens;
 	step(e, w->vcpu, a, &response);
-	if (a->flags & HVMI_ANSWER_EMULATE)
+	if (a->flags & HVMI_ANSWER_EMULATE && w->kind == HVMI_EVENT_CPUID && !(a->flags & given))
+		pass_cpuid(w, event, &next, &response);
+	else if (a->flags & HVMI_ANSWER_EMULATE)
 		emulate(a, &response);
 	send(d, w, &response);
 	return 0;

@@ -102,6 +102,20 @@ static bool bit(const uint64_t *bits, uint64_t index)
 	return __atomic_load_n(&bits[index / 64], __ATOMIC_RELAXED) >> index % 64 & 1;
 }
 
+/* The first one at or after index that is set, a word at a look; `end` if there is none before it. */
+static uint64_t next_bit(const uint64_t *bits, uint64_t index, uint64_t end)
+{
+	while (index < end) {
+		uint64_t word = __atomic_load_n(&bits[index / 64], __ATOMIC_RELAXED) >> index % 64;
+		if (word) {
+			index += (uint64_t)__builtin_ctzll(word);
+			break;
+		}
+		index = (index / 64 + 1) * 64;
+	}
+	return index < end ? index : end;
+}
+
 static void set_bit(uint64_t *bits, uint64_t index)
 {
 	__atomic_fetch_or(&bits[index / 64], 1ull << index % 64, __ATOMIC_RELAXED);
@@ -323,10 +337,15 @@ static int sim_next_data(void *machine, uint32_t index, uint64_t gpa, struct hvm
 	int r = sim_call(sim, SIM_METHOD_next_data);
 	if (r)
 		return r;
-	/* A machine may have many GiB that nobody wrote to. */
-	while (first < pages && !bit(range->written, first))
-		first = bit(range->written_chunks, first / SIM_CHUNK) ?
-			first + 1 : (first / SIM_CHUNK + 1) * SIM_CHUNK;
+	/* A machine may have many TiB that nobody wrote to. */
+	while (first < pages && !bit(range->written, first)) {
+		uint64_t chunk = next_bit(range->written_chunks, first / SIM_CHUNK,
+					  (pages + SIM_CHUNK - 1) / SIM_CHUNK);
+		if (chunk * SIM_CHUNK > first)
+			first = chunk * SIM_CHUNK;
+		end = (chunk + 1) * SIM_CHUNK;
+		first = next_bit(range->written, first, end < pages ? end : pages);
+	}
 	if (first >= pages)
 		return -ENOENT;
 	for (end = first + 1; end < pages && bit(range->written, end); end++)

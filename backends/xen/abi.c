@@ -232,8 +232,8 @@ static uint64_t linear_rip(const struct hvmi_registers *r)
 
 static uint64_t gpa_at(uint64_t gfn, uint64_t gva)
 {
-	/* Xen has all ones where there is no translation. */
-	return gfn >> 52 ? HVMI_NO_ADDRESS : gfn << 12 | (gva & 0xfff);
+	/* Xen has all ones where there is no translation; addresses have 52 bits at most. */
+	return gfn >> 40 ? HVMI_NO_ADDRESS : gfn << 12 | (gva & 0xfff);
 }
 
 static void take_access(const union body *u, struct abi_request *q, struct hvmi_event *e)

@@ -342,3 +342,10 @@ struct hvmi_event stop_anywhere(uint32_t vcpu)
 	GOOD(hvmi_events_cancel(machine.events, &r, &error));
 	return event;
 }
+
+void end_anywhere(uint32_t kind)
+{
+	struct probe_result done = end_call();
+	if (kind != HVMI_EVENT_CPUID)
+		SAME(done.values[0], 7);
+}

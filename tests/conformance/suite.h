@@ -144,6 +144,8 @@ struct hvmi_event stop_at(uint32_t vcpu, uint64_t function, uint64_t a, uint64_t
 struct hvmi_event stop_before(uint32_t vcpu, enum probe_place place, uint64_t a, uint64_t b);
 /* A vCPU of the probe that waits, no matter where; it goes on without meeting anything again. */
 struct hvmi_event stop_anywhere(uint32_t vcpu);
+/* Ends its call, and judges the result: `kind` is that of the event it stopped at. */
+void end_anywhere(uint32_t kind);
 int64_t now_ms(void);
 void nap_ms(int ms);
 

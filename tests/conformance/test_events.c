@@ -298,7 +298,7 @@ static void opening(void)
 	SAME(hvmi_events_open(machine.vm, NULL, &second, &error), -EBUSY);
 	struct pollfd fd = { .fd = hvmi_events_fd(machine.events), .events = POLLIN };
 	CHECK(fd.fd >= 0);
-	/* It may cry wolf, but not for ever. */
+	SAME(poll(&fd, 1, 0), 0);
 	SAME(hvmi_events_next(machine.events, 0, &event, &error), 0);
 	SAME(poll(&fd, 1, 0), 0);
 	int64_t start = now_ms();
@@ -348,6 +348,7 @@ static void answers(void)
 	need_probe(0);
 	open_events();
 	struct hvmi_event event = stop_anywhere(0);
+	uint32_t where = event.kind;
 	struct hvmi_answer a = { .size = sizeof(a),
 				 .flags = HVMI_ANSWER_STEP | HVMI_ANSWER_STEP_OFF };
 	SAME(hvmi_events_answer(machine.events, &event, &a, &error), -EINVAL);
@@ -373,7 +374,7 @@ static void answers(void)
 	SAME(hvmi_events_answer(machine.events, &other, NULL, &error), -ENOENT);
 	GOOD(hvmi_events_answer(machine.events, &event, NULL, &error));
 	SAME(hvmi_events_answer(machine.events, &event, NULL, &error), -ENOENT);
-	end_call();
+	end_anywhere(where);
 }
 
 /* A page fault that never was: the guest's own handler sees it. */
@@ -386,6 +387,7 @@ static void inject(bool by_answer)
 	open_events();
 	uint64_t before = mailbox_now().sigsegvs;
 	struct hvmi_event event = stop_anywhere(last_vcpu());
+	uint32_t where = event.kind;
 	if (by_answer) {
 		struct hvmi_answer a = { .size = sizeof(a), .flags = HVMI_ANSWER_INJECT,
 					 .injection = &fault };
@@ -395,7 +397,7 @@ static void inject(bool by_answer)
 		SAME(hvmi_vm_inject(machine.vm, event.vcpu, &fault, &error), -EBUSY);
 		answer(&event, 0);
 	}
-	end_call();
+	end_anywhere(where);
 	struct probe_mailbox box = mailbox_now();
 	SAME(box.sigsegvs, before + 1);
 	SAME(box.fault, 0xdead0000);
@@ -421,6 +423,7 @@ static void inject_confirmed(void)
 	open_events();
 	uint64_t before = mailbox_now().sigsegvs;
 	struct hvmi_event event = stop_anywhere(last_vcpu());
+	uint32_t where = event.kind;
 	struct hvmi_answer a = { .size = sizeof(a),
 				 .flags = HVMI_ANSWER_INJECT | HVMI_ANSWER_CONFIRM,
 				 .injection = &fault };
@@ -434,7 +437,7 @@ static void inject_confirmed(void)
 	SAME(event.error_code, 4);
 	SAME(event.cr2, 0xbeef0000);
 	answer(&event, 0);
-	end_call();
+	end_anywhere(where);
 	SAME(mailbox_now().sigsegvs, before + 1);
 }
 

@@ -63,10 +63,9 @@ void ring_put(const struct domain *d, struct ring *ring, const void *raw)
 static void begin(struct ring *ring)
 {
 	memset(ring->page, 0, SLOTS_AT);
-	*index_of(ring, REQ_EVENT) = 1;
-	*index_of(ring, RSP_EVENT) = 1;
 	ring->consumed = ring->produced = 0;
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	__atomic_store_n(index_of(ring, REQ_EVENT), 1, __ATOMIC_SEQ_CST);
+	__atomic_store_n(index_of(ring, RSP_EVENT), 1, __ATOMIC_SEQ_CST);
 }
 
 static int take_version(const struct domain *d, struct ring *ring, struct hvmi_error *err)

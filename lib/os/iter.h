@@ -13,6 +13,7 @@ struct list_request {
 	struct hvmi_os *os;
 	const struct hvmi_task *task;	/* or NULL */
 	uint32_t flags;			/* of the caller, and OS_LIST_LIVE */
+	struct task_reuse *reuse;	/* of tasks, or NULL */
 };
 
 /* One noun. */
@@ -55,6 +56,12 @@ struct snapshot {
 int snapshot_take(const struct list_kind *kind, const struct list_request *request,
 		  struct snapshot *ret, struct hvmi_error *err);
 void snapshot_free(struct snapshot *snapshot);
+
+/* What every kind of list of tasks is made of. */
+int tasks_begin(const struct list_request *request, void **state_ret, struct hvmi_error *err);
+void tasks_end(struct hvmi_os *os, void *state);
+/* -EBUSY: a pid comes twice. The tasks lie `stride` bytes apart. */
+int tasks_check(const void *tasks, size_t count, size_t stride, struct hvmi_error *err);
 
 /* What is behind every public iterator. */
 struct os_iter {

@@ -12,9 +12,10 @@ struct hvmi_region_iter {
 	struct os_iter base;
 };
 
-static int task_begin(const struct list_request *request, void **state_ret, struct hvmi_error *err)
+int tasks_begin(const struct list_request *request, void **state_ret, struct hvmi_error *err)
 {
-	return request->os->ops->task_begin(request->os, request->flags, state_ret, err);
+	return request->os->ops->task_begin(request->os, request->flags, request->reuse, state_ret,
+					    err);
 }
 
 static int task_next(struct hvmi_os *os, void *state, void *record, struct hvmi_error *err)
@@ -22,7 +23,7 @@ static int task_next(struct hvmi_os *os, void *state, void *record, struct hvmi_
 	return os->ops->task_next(state, record, err);
 }
 
-static void task_end(struct hvmi_os *os, void *state)
+void tasks_end(struct hvmi_os *os, void *state)
 {
 	os->ops->task_end(state);
 }
@@ -38,16 +39,17 @@ static int compare_pids(const void *a, const void *b)
  * No pid twice: a thread that takes its leader's place may be met as itself and as the leader, or
  * a pid may have been given away again.
  */
-static int task_check(const void *records, size_t count, struct hvmi_error *err)
+int tasks_check(const void *tasks, size_t count, size_t stride, struct hvmi_error *err)
 {
-	const struct hvmi_task *tasks = records;
 	CLEANUP_FREE const struct hvmi_task **sorted = malloc((count + 1) * sizeof(*sorted));
 	size_t known = 0;
 	if (!sorted)
 		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
-	for (size_t i = 0; i < count; i++)
-		if (tasks[i].valid & HVMI_TASK_HAS_PID)
-			sorted[known++] = &tasks[i];
+	for (size_t i = 0; i < count; i++) {
+		const struct hvmi_task *task = (const void *)((const char *)tasks + i * stride);
+		if (task->valid & HVMI_TASK_HAS_PID)
+			sorted[known++] = task;
+	}
 	qsort(sorted, known, sizeof(*sorted), compare_pids);
 	for (size_t i = 1; i < known; i++)
 		if (sorted[i]->pid == sorted[i - 1]->pid)
@@ -57,6 +59,11 @@ static int task_check(const void *records, size_t count, struct hvmi_error *err)
 	return 0;
 }
 
+static int task_check(const void *records, size_t count, struct hvmi_error *err)
+{
+	return tasks_check(records, count, sizeof(struct hvmi_task), err);
+}
+
 static const struct list_kind task_kind = {
 	.what = "processes",
 	.flags = HVMI_TASKS_THREADS,
@@ -64,9 +71,9 @@ static const struct list_kind task_kind = {
 	.path_at = SIZE_MAX,
 	.same_at = offsetof(struct hvmi_task, object),
 	.same_bytes = offsetof(struct hvmi_task, threads) - offsetof(struct hvmi_task, object),
-	.begin = task_begin,
+	.begin = tasks_begin,
 	.next = task_next,
-	.end = task_end,
+	.end = tasks_end,
 	.check = task_check,
 };
 

@@ -23,6 +23,8 @@ struct os_fact {
 /* How long a list that changes is read again. */
 #define OS_LIST_BUDGET_NS 1000000000u
 
+struct task_reuse;
+
 /* One operating system. */
 struct os_ops {
 	enum hvmi_os_kind kind;
@@ -34,8 +36,9 @@ struct os_ops {
 	int (*attach)(struct hvmi_os *os, struct hvmi_error *err);
 	void (*detach)(struct hvmi_os *os);
 
-	int (*task_begin)(struct hvmi_os *os, uint32_t flags, void **state_ret,
-			  struct hvmi_error *err);
+	/* `reuse` may be NULL; see task.h. */
+	int (*task_begin)(struct hvmi_os *os, uint32_t flags, struct task_reuse *reuse,
+			  void **state_ret, struct hvmi_error *err);
 	int (*task_next)(void *state, struct hvmi_task *ret, struct hvmi_error *err);
 	void (*task_end)(void *state);
 	/* Which: 0 the arguments, 1 the environment. */

@@ -71,3 +71,14 @@ void task_settle(const struct task_reader *reader, struct hvmi_task *ret)
 	/* What is said to be changed all the time, and does not change, is not. */
 	forget(ret, changed ? changed | busy : 0);
 }
+
+const struct hvmi_task *task_find_read(struct task_reuse *reuse, const struct window_plan *plan,
+				       struct hvmi_space *space, uint64_t object)
+{
+	struct window window;
+	uint8_t marks[WINDOW_MARK_BYTES];
+	if (!reuse)
+		return NULL;
+	window_open(&window, plan, space, object);
+	return reuse->find(reuse, object, marks, window_marks(&window, marks));
+}

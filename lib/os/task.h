@@ -4,6 +4,7 @@
 #define HVMI_LIB_TASK_H
 
 #include "os/os.h"
+#include "os/window.h"
 
 struct task_reader {
 	const struct hvmi_os *os;
@@ -25,5 +26,18 @@ struct task_reader {
 
 /* Read it until it comes to rest. A field that does not is not valid. */
 void task_settle(const struct task_reader *reader, struct hvmi_task *ret);
+
+/*
+ * Tasks that were read before. find() gives the one that was at `object` when it had the same marks
+ * (window_marks()), or NULL: then it has to be read, and the marks are kept for it.
+ */
+struct task_reuse {
+	const struct hvmi_task *(*find)(struct task_reuse *reuse, uint64_t object,
+					const uint8_t *marks, size_t len);
+};
+
+/* The task at an object if nothing happened to it since it was read; `reuse` may be NULL. */
+const struct hvmi_task *task_find_read(struct task_reuse *reuse, const struct window_plan *plan,
+				       struct hvmi_space *space, uint64_t object);
 
 #endif

@@ -8,14 +8,18 @@ static bool is_member(const struct hvmi_member *member)
 	       (member->pointer_bytes == 8 || member->pointer_bytes == 4);
 }
 
-/* *at_ret is also set on failure: the address that could not be read. */
-static int follow_hops(const struct hvmi_member *member, struct hvmi_space *space,
-		       uint64_t object, uint64_t *at_ret)
+static uint64_t pointer_mask(const struct hvmi_member *member)
 {
-	uint64_t mask = member->pointer_bytes == 4 ? UINT32_MAX : UINT64_MAX;
-	uint64_t at = object + member->hops[0];
+	return member->pointer_bytes == 4 ? UINT32_MAX : UINT64_MAX;
+}
 
-	for (uint32_t i = 1; i < member->hop_count; i++) {
+/* Goes on behind hop `hop`, which led to `at`. *at_ret is also set on failure: what could not be read. */
+static int follow_from(const struct hvmi_member *member, struct hvmi_space *space, uint32_t hop,
+		       uint64_t at, uint64_t *at_ret)
+{
+	uint64_t mask = pointer_mask(member);
+
+	for (uint32_t i = hop + 1; i < member->hop_count; i++) {
 		uint8_t pointer[8] = {0};
 		*at_ret = at & mask;
 		int err = hvmi_space_read(space, at & mask, pointer, member->pointer_bytes, NULL);
@@ -25,6 +29,12 @@ static int follow_hops(const struct hvmi_member *member, struct hvmi_space *spac
 	}
 	*at_ret = at & mask;
 	return 0;
+}
+
+static int follow_hops(const struct hvmi_member *member, struct hvmi_space *space,
+		       uint64_t object, uint64_t *at_ret)
+{
+	return follow_from(member, space, 0, object + member->hops[0], at_ret);
 }
 
 static bool is_number(const struct hvmi_member *member)
@@ -37,26 +47,60 @@ static bool is_number(const struct hvmi_member *member)
 	return member->bytes >= 1 && member->bytes <= 8;
 }
 
+struct number_place {
+	uint32_t bits, first;	/* first: of the bytes' bits */
+	uint32_t bytes, skip;	/* which hold it, behind what is skipped */
+};
+
+static struct number_place number_place(const struct hvmi_member *member)
+{
+	uint32_t bits = member->bit_size ? member->bit_size : (uint32_t)member->bytes * 8;
+	uint32_t offset = member->bit_size ? member->bit_offset : 0, first = offset % 8;
+	return (struct number_place){.bits = bits, .first = first, .bytes = (first + bits + 7) / 8,
+				     .skip = offset / 8};
+}
+
+static uint64_t number_of(const struct hvmi_member *member, const struct number_place *place,
+			  const uint8_t bytes[9])
+{
+	uint64_t value = load_le64(bytes) >> place->first;
+	if (place->first)
+		value |= (uint64_t)bytes[8] << (64 - place->first);
+	value <<= 64 - place->bits;
+	return member->flags & HVMI_TYPE_SIGNED ? (uint64_t)((int64_t)value >> (64 - place->bits))
+						: value >> (64 - place->bits);
+}
+
 /* Reads the bytes that hold the number, and no others: behind them may be nothing. */
 static int read_number(const struct hvmi_member *member, struct hvmi_space *space, uint64_t at,
 		       uint64_t *ret)
 {
-	uint32_t bits = member->bit_size ? member->bit_size : (uint32_t)member->bytes * 8;
-	uint32_t first = member->bit_size ? member->bit_offset : 0;
+	struct number_place place = number_place(member);
 	uint8_t bytes[9] = {0};
 
-	at += first / 8;
-	first %= 8;
-	int err = hvmi_space_read(space, at, bytes, (first + bits + 7) / 8, NULL);
-	if (err < 0)
-		return err;
-	uint64_t value = load_le64(bytes) >> first;
-	if (first)
-		value |= (uint64_t)bytes[8] << (64 - first);
-	value <<= 64 - bits;
-	*ret = member->flags & HVMI_TYPE_SIGNED ? (uint64_t)((int64_t)value >> (64 - bits))
-						 : value >> (64 - bits);
-	return 0;
+	int err = hvmi_space_read(space, at + place.skip, bytes, place.bytes, NULL);
+	if (err == 0)
+		*ret = number_of(member, &place, bytes);
+	return err;
+}
+
+int member_read_copied(const struct hvmi_member *member, struct hvmi_space *space,
+		       const uint8_t *copy, uint64_t *ret)
+{
+	uint8_t bytes[9] = {0};
+	uint64_t at;
+
+	if (!is_member(member) || !is_number(member))
+		return -EINVAL;
+	if (member->hop_count == 1) {
+		struct number_place place = number_place(member);
+		memcpy(bytes, copy + place.skip, place.bytes);
+		*ret = number_of(member, &place, bytes);
+		return 0;
+	}
+	memcpy(bytes, copy, member->pointer_bytes);
+	int err = follow_from(member, space, 1, load_le64(bytes) + member->hops[1], &at);
+	return err < 0 ? err : read_number(member, space, at, ret);
 }
 
 HVMI_API int hvmi_member_address(const struct hvmi_member *member, struct hvmi_space *space,

@@ -159,4 +159,11 @@ int64_t profile_find_type(const struct hvmi_profile *profile, const char *name,
 struct hvmi_profile *profile_create(void);
 void profile_destroy(struct hvmi_profile *profile);
 
+/*
+ * hvmi_member_read() where the bytes of the object that the member begins with, its number or first
+ * pointer, were copied before: `copy`.
+ */
+int member_read_copied(const struct hvmi_member *member, struct hvmi_space *space,
+		       const uint8_t *copy, uint64_t *ret);
+
 #endif

@@ -83,6 +83,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		atomic_store(&vm->still, 0);
 		linux_os->members[LINUX_TASK_LOCK].hop_count = 0;
 	}
+	linux_task_plan(linux_os);
 	linux_os->init_task = data[1] * 8u;
 	linux_os->modules = data[2] * 8u;
 	walk_tasks(os, 0);

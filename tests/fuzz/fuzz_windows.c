@@ -182,6 +182,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (uint32_t i = 0; i < WINDOWS_MEMBER_COUNT; i++)
 		windows->members[i].hops[0] = data[0] & 4 ? windows->members[i].hops[0] % 64 :
 							    i % 16 * 4;
+	windows_process_plan(windows);
 	windows->modules = KERNEL + data[1] * 4u;
 	if (data[0] & 8)
 		windows->processes = KERNEL + data[2] * 4u;

@@ -32,7 +32,7 @@ enum {
 
 static bool can_pause = true;
 static int pauses, resumes;
-/* Called before every read; what the guest does meanwhile. */
+/* Called before every word that is read; what the guest does meanwhile. */
 static void (*meanwhile)(uint64_t gpa);
 
 static int memory_open(const struct hvmi_target *target, const struct hvmi_backend_host *host,
@@ -68,9 +68,9 @@ static int memory_range(void *machine, uint32_t index, struct hvmi_range *ret)
 static int memory_read(void *machine, uint64_t gpa, void *buf, size_t len)
 {
 	(void)machine;
-	if (meanwhile)
-		meanwhile(gpa);
 	for (size_t done = 0; done < len; done++) {
+		if (meanwhile)
+			meanwhile(gpa + done);
 		uint64_t word = atomic_load_explicit(&ram[(gpa + done) / 8], memory_order_acquire);
 		size_t from = (gpa + done) % 8, n = MIN(8 - from, len - done);
 		memcpy((char *)buf + done, (char *)&word + from, n);
@@ -157,6 +157,7 @@ static void setup(void)
 	struct linux_os *data = os->data;
 	for (size_t i = 0; i < ARRAY_SIZE(members); i++)
 		member(members[i].member, members[i].word, members[i].bytes);
+	linux_task_plan(data);
 	data->init_task = HEAD * 8;
 	data->modules = MODULES * 8;
 	data->version = 6 << 8 | 1;

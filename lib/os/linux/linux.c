@@ -349,6 +349,7 @@ static int linux_attach(struct hvmi_os *os, struct hvmi_error *err)
 	read_vmcoreinfo(&r, space);
 	linux_load_types(os);
 	linux_members_find(os->profile, data->members);
+	linux_task_plan(data);
 	read_release(&r, space);
 	state_image(&r);
 	settle_root(&r, space);

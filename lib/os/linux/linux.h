@@ -8,6 +8,7 @@
 #include "os/list.h"
 #include "os/os.h"
 #include "os/scan.h"
+#include "os/window.h"
 
 /* Where x86-64 Linux maps its image: Documentation/arch/x86/x86_64/mm.rst. */
 #define LINUX_IMAGE_FIRST 0xffffffff80000000ull
@@ -83,6 +84,7 @@ struct linux_os {
 	uint64_t modules;		/* head of the list, 0: unknown */
 	uint32_t version;		/* major << 8 | minor, 0: unknown */
 	struct hvmi_member members[LINUX_MEMBER_COUNT];	/* hop_count 0: this kernel lacks it */
+	struct window_plan task;	/* of members, what linux_task_read() needs */
 };
 
 static inline const struct linux_os *linux_data(const struct hvmi_os *os)
@@ -98,6 +100,9 @@ static inline bool linux_has(const struct hvmi_os *os, enum linux_member member)
 /* Look all members up; one that this kernel lacks keeps hop_count 0. */
 void linux_members_find(const struct hvmi_profile *profile,
 			struct hvmi_member members[LINUX_MEMBER_COUNT]);
+
+/* Plan how a task is read, when the members are known. */
+void linux_task_plan(struct linux_os *data);
 
 /* -ENOENT: this kernel lacks the member; else as hvmi_member_read(). */
 int linux_read(const struct hvmi_os *os, struct hvmi_space *space, enum linux_member member,
@@ -137,7 +142,8 @@ int linux_regions_rest(const struct hvmi_os *os, struct hvmi_space *space, uint6
 		       struct hvmi_error *err);
 
 /* Kernel's list of tasks, modules, regions: the methods of struct os_ops. */
-int linux_task_begin(struct hvmi_os *os, uint32_t flags, void **state_ret, struct hvmi_error *err);
+int linux_task_begin(struct hvmi_os *os, uint32_t flags, struct task_reuse *reuse, void **state_ret,
+		     struct hvmi_error *err);
 int linux_task_next(void *state, struct hvmi_task *ret, struct hvmi_error *err);
 void linux_task_end(void *state);
 int linux_task_strings(struct hvmi_os *os, const struct hvmi_task *task, int which, char *buf,

@@ -8,6 +8,7 @@
 struct task_iter {
 	struct hvmi_os *os;
 	struct hvmi_space *space;
+	struct task_reuse *reuse;	/* or NULL */
 	bool threads, live;
 	struct list_walk processes, group;
 	uint64_t leader, tgid;	/* whose threads are being listed */
@@ -17,7 +18,22 @@ struct task_iter {
 	struct hvmi_error damage_text;
 };
 
-int linux_task_begin(struct hvmi_os *os, uint32_t flags, void **state_ret, struct hvmi_error *err)
+/* What happens to what its pointers lead to is told by them, but for who it is: that is overwritten. */
+void linux_task_plan(struct linux_os *data)
+{
+	static const uint8_t ids[] = {
+		LINUX_TASK_STATE, LINUX_TASK_EXIT_STATE, LINUX_TASK_FLAGS, LINUX_TASK_PID,
+		LINUX_TASK_TGID, LINUX_TASK_PPID, LINUX_TASK_COMM, LINUX_TASK_MM, LINUX_TASK_UID,
+		LINUX_TASK_GID, LINUX_TASK_EUID, LINUX_TASK_EGID, LINUX_TASK_START,
+		LINUX_TASK_THREADS,
+	};
+	window_plan(&data->task, data->members, ids, ARRAY_SIZE(ids),
+		    1ull << LINUX_TASK_UID | 1ull << LINUX_TASK_GID | 1ull << LINUX_TASK_EUID |
+		    1ull << LINUX_TASK_EGID);
+}
+
+int linux_task_begin(struct hvmi_os *os, uint32_t flags, struct task_reuse *reuse, void **state_ret,
+		     struct hvmi_error *err)
 {
 	static const enum linux_member needed[] = { LINUX_TASK_TASKS, LINUX_TASK_PID };
 	static const enum linux_member needed_threads[] = { LINUX_TASK_THREAD_HEAD,
@@ -37,6 +53,7 @@ int linux_task_begin(struct hvmi_os *os, uint32_t flags, void **state_ret, struc
 	if (!iter)
 		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
 	iter->os = os;
+	iter->reuse = reuse;
 	iter->threads = threads;
 	iter->live = flags & OS_LIST_LIVE;
 	iter->wait_ns = TASK_WAIT_NS;
@@ -77,7 +94,7 @@ static uint32_t state_letter(uint64_t state, uint64_t exit_state)
 	return (uint8_t)letters[bits ? 64 - __builtin_clzll(bits) : 0];
 }
 
-static void read_ids(const struct hvmi_os *os, struct hvmi_space *space, struct hvmi_task *task)
+static void read_ids(const struct window *window, struct hvmi_task *task)
 {
 	const struct {
 		enum linux_member member;
@@ -90,19 +107,17 @@ static void read_ids(const struct hvmi_os *os, struct hvmi_space *space, struct 
 	};
 	uint64_t values[ARRAY_SIZE(ids)];
 	for (size_t i = 0; i < ARRAY_SIZE(ids); i++)
-		if (linux_read(os, space, ids[i].member, task->object, &values[i]))
+		if (window_read(window, ids[i].member, &values[i]))
 			return;
 	for (size_t i = 0; i < ARRAY_SIZE(ids); i++)
 		*ids[i].to = (uint32_t)values[i];
 	task->valid |= HVMI_TASK_HAS_UID;
 }
 
-void linux_task_root(const struct hvmi_os *os, struct hvmi_space *space, struct hvmi_task *task)
+static void set_root(const struct hvmi_os *os, struct hvmi_space *space, uint64_t mm,
+		     struct hvmi_task *task)
 {
-	uint64_t mm, pgd, root;
-	task->valid &= ~HVMI_TASK_HAS_ROOT;
-	if (linux_read(os, space, LINUX_TASK_MM, task->object, &mm))
-		return;
+	uint64_t pgd;
 	if (mm == 0) {
 		/* A kernel thread borrows whatever is loaded; all of them map the kernel. */
 		if (!(task->flags & HVMI_TASK_KERNEL))
@@ -110,58 +125,76 @@ void linux_task_root(const struct hvmi_os *os, struct hvmi_space *space, struct 
 		task->root = os->kernel.root;
 	} else {
 		if (linux_read(os, space, LINUX_MM_PGD, mm, &pgd) || pgd % FRAME_SIZE ||
-		    hvmi_space_translate(space, pgd, &root))
+		    hvmi_space_translate(space, pgd, &task->root))
 			return;
-		task->root = root;
 	}
 	task->valid |= HVMI_TASK_HAS_ROOT;
+}
+
+void linux_task_root(const struct hvmi_os *os, struct hvmi_space *space, struct hvmi_task *task)
+{
+	uint64_t mm;
+	task->valid &= ~HVMI_TASK_HAS_ROOT;
+	if (linux_read(os, space, LINUX_TASK_MM, task->object, &mm) == 0)
+		set_root(os, space, mm, task);
+}
+
+static void read_name(const struct hvmi_os *os, const struct window *window, struct hvmi_task *task)
+{
+	/* TASK_COMM_LEN is 16; what has no NUL in it is no name. */
+	size_t size = MIN(linux_data(os)->members[LINUX_TASK_COMM].bytes, sizeof(task->name));
+	size_t len = 0;
+	if (window_bytes(window, LINUX_TASK_COMM, task->name, size) == 0)
+		len = strnlen(task->name, size);
+	else
+		size = 0;
+	if (len < size)
+		task->valid |= HVMI_TASK_HAS_NAME;
+	else
+		len = 0;
+	memset(task->name + len, 0, sizeof(task->name) - len);
 }
 
 void linux_task_read(const struct hvmi_os *os, struct hvmi_space *space, uint64_t object,
 		     struct hvmi_task *task)
 {
-	uint64_t value, exit_state, name;
+	struct window window;
+	uint64_t value, exit_state;
+	window_open(&window, &linux_data(os)->task, space, object);
 	*task = (struct hvmi_task){ .object = object };
-	if (linux_read(os, space, LINUX_TASK_PID, object, &value) == 0) {
+	if (window_read(&window, LINUX_TASK_PID, &value) == 0) {
 		task->pid = (int32_t)value;
 		task->valid |= HVMI_TASK_HAS_PID;
 	}
-	if (linux_read(os, space, LINUX_TASK_TGID, object, &value) == 0) {
+	if (window_read(&window, LINUX_TASK_TGID, &value) == 0) {
 		task->tgid = (int32_t)value;
 		task->valid |= HVMI_TASK_HAS_TGID;
 		if (task->tgid == task->pid)
 			task->flags |= HVMI_TASK_LEADER;
 	}
-	if (linux_read(os, space, LINUX_TASK_PPID, object, &value) == 0) {
+	if (window_read(&window, LINUX_TASK_PPID, &value) == 0) {
 		task->ppid = (int32_t)value;
 		task->valid |= HVMI_TASK_HAS_PPID;
 	}
-	if (linux_read(os, space, LINUX_TASK_FLAGS, object, &value) == 0) {
+	if (window_read(&window, LINUX_TASK_FLAGS, &value) == 0) {
 		task->flags |= value & PF_KTHREAD ? HVMI_TASK_KERNEL : 0;
 		task->valid |= HVMI_TASK_HAS_FLAGS;
 	}
-	if (linux_read(os, space, LINUX_TASK_STATE, object, &value) == 0 &&
-	    linux_read(os, space, LINUX_TASK_EXIT_STATE, object, &exit_state) == 0) {
+	if (window_read(&window, LINUX_TASK_STATE, &value) == 0 &&
+	    window_read(&window, LINUX_TASK_EXIT_STATE, &exit_state) == 0) {
 		task->state = state_letter(value, exit_state);
 		task->valid |= HVMI_TASK_HAS_STATE;
 	}
-	if (linux_read(os, space, LINUX_TASK_START, object, &task->start_ns) == 0)
+	if (window_read(&window, LINUX_TASK_START, &task->start_ns) == 0)
 		task->valid |= HVMI_TASK_HAS_START;
-	if (linux_read(os, space, LINUX_TASK_THREADS, object, &value) == 0) {
+	if (window_read(&window, LINUX_TASK_THREADS, &value) == 0) {
 		task->threads = (uint32_t)value;
 		task->valid |= HVMI_TASK_HAS_THREADS;
 	}
-	if (linux_address(os, space, LINUX_TASK_COMM, object, &name) == 0) {
-		/* TASK_COMM_LEN is 16; what has no NUL in it is no name. */
-		size_t size = MIN(linux_data(os)->members[LINUX_TASK_COMM].bytes,
-				  sizeof(task->name));
-		if (hvmi_space_read_string(space, name, task->name, size, NULL) == 0)
-			task->valid |= HVMI_TASK_HAS_NAME;
-		else
-			memset(task->name, 0, sizeof(task->name));
-	}
-	read_ids(os, space, task);
-	linux_task_root(os, space, task);
+	read_name(os, &window, task);
+	read_ids(&window, task);
+	if (window_read(&window, LINUX_TASK_MM, &value) == 0)
+		set_root(os, space, value, task);
 }
 
 static int next_process(struct task_iter *iter, uint64_t *task_ret, struct hvmi_error *err)
@@ -217,12 +250,16 @@ static int next_thread(struct task_iter *iter, uint64_t *task_ret, struct hvmi_e
 
 /*
  * Of a running machine: a copy that is whole, of a task that was in the list before it was copied and
- * is still, so that its memory has been no other task's.
+ * is still, so that its memory has been no other task's. `known`: nothing happened to it since it was
+ * read, which was seen just now.
  */
-static int settle(struct task_iter *iter, uint64_t object, struct hvmi_task *ret,
-		  struct hvmi_error *err)
+static int settle(struct task_iter *iter, uint64_t object, const struct hvmi_task *known,
+		  struct hvmi_task *ret, struct hvmi_error *err)
 {
-	linux_task_settle(iter->os, iter->space, object, &iter->wait_ns, ret);
+	if (known)
+		*ret = *known;
+	else
+		linux_task_settle(iter->os, iter->space, object, &iter->wait_ns, ret);
 	if (!list_holds(iter->threads ? &iter->group : &iter->processes))
 		return hvmi_error_set(err, -EBUSY, object,
 				      "the task at 0x%llx ended while it was read",
@@ -245,8 +282,12 @@ int linux_task_next(void *state, struct hvmi_task *ret, struct hvmi_error *err)
 				 next_process(iter, &object, err);
 	if (rc != 1)
 		return rc;
+	const struct hvmi_task *known = task_find_read(iter->reuse, &linux_data(iter->os)->task,
+						       iter->space, object);
 	if (iter->live)
-		rc = settle(iter, object, ret, err);
+		rc = settle(iter, object, known, ret, err);
+	else if (known)
+		*ret = *known;
 	else
 		linux_task_read(iter->os, iter->space, object, ret);
 	if (rc == 1 && !(ret->valid & HVMI_TASK_HAS_PID))

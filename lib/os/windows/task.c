@@ -10,6 +10,7 @@
 struct task_iter {
 	struct hvmi_os *os;
 	struct hvmi_space *space;
+	struct task_reuse *reuse;	/* or NULL */
 	bool threads, from_anchor, live;
 	struct list_walk processes, group;
 	struct hvmi_task process;	/* whose threads are being listed */
@@ -19,8 +20,19 @@ struct task_iter {
 	struct hvmi_error damage_text;
 };
 
-int windows_task_begin(struct hvmi_os *os, uint32_t flags, void **state_ret,
-		       struct hvmi_error *err)
+void windows_process_plan(struct windows_os *data)
+{
+	static const uint8_t ids[] = {
+		WINDOWS_PROCESS_ROOT, WINDOWS_PROCESS_PID, WINDOWS_PROCESS_NAME,
+		WINDOWS_PROCESS_PARENT, WINDOWS_PROCESS_CREATED, WINDOWS_PROCESS_EXITED,
+		WINDOWS_PROCESS_EXIT_STATUS, WINDOWS_PROCESS_THREAD_COUNT, WINDOWS_PROCESS_PEB,
+		WINDOWS_PROCESS_WOW64, WINDOWS_PROCESS_TOKEN, WINDOWS_PROCESS_PROTECTION,
+	};
+	window_plan(&data->process, data->members, ids, ARRAY_SIZE(ids), 0);
+}
+
+int windows_task_begin(struct hvmi_os *os, uint32_t flags, struct task_reuse *reuse,
+		       void **state_ret, struct hvmi_error *err)
 {
 	static const enum windows_member needed[] = { WINDOWS_PROCESS_LINKS, WINDOWS_PROCESS_PID };
 	static const enum windows_member needed_threads[] = { WINDOWS_PROCESS_THREADS,
@@ -41,6 +53,8 @@ int windows_task_begin(struct hvmi_os *os, uint32_t flags, void **state_ret,
 		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
 	iter->os = os;
 	iter->threads = flags & HVMI_TASKS_THREADS;
+	/* A thread shows much of its process, and so is always read. */
+	iter->reuse = iter->threads ? NULL : reuse;
 	iter->live = flags & OS_LIST_LIVE;
 	iter->wait_ns = TASK_WAIT_NS;
 	iter->left = THREADS_BOUND;
@@ -298,11 +312,17 @@ static int read_entry(struct task_iter *iter, uint64_t object,
 	const struct task_reader reader = { .os = iter->os, .space = iter->space, .object = object,
 					    .process = process, .wait_ns = &iter->wait_ns,
 					    .read = read_any };
-	if (!iter->live) {
+	const struct hvmi_task *known = task_find_read(iter->reuse,
+						       &windows_data(iter->os)->process,
+						       iter->space, object);
+	if (known)
+		*ret = *known;
+	else if (iter->live)
+		task_settle(&reader, ret);
+	else
 		read_any(&reader, ret);
+	if (!iter->live)
 		return 1;
-	}
-	task_settle(&reader, ret);
 	if ((walk && !list_holds(walk)) || !(ret->valid & HVMI_TASK_HAS_PID))
 		return hvmi_error_set(err, -EBUSY, object,
 				      "what is at 0x%llx ended while it was read",

@@ -273,6 +273,7 @@ static int attach(struct hvmi_os *os, int (*find)(struct hvmi_vm *vm, struct win
 		windows_debugger_read(os, space);
 		state_release(os, space, build_source);
 		windows_members_find(os->profile, data->members);
+		windows_process_plan(data);
 		windows_settle(os, space);
 		state_shadow(os);
 		state_root(os);

@@ -5,6 +5,7 @@
 
 #include "os/list.h"
 #include "os/os.h"
+#include "os/window.h"
 #include "os/windows/find.h"
 #include "os/windows/knowledge.h"
 
@@ -38,6 +39,7 @@ struct windows_os {
 	uint8_t type_cookie;		/* since 10: indexes in headers are scrambled with it */
 	struct windows_type types[WINDOWS_TYPES_MAX];
 	struct hvmi_member members[WINDOWS_MEMBER_COUNT];	/* hop_count 0: unknown */
+	struct window_plan process;	/* of members, what says that one is as it was */
 };
 
 static inline struct windows_os *windows_data(const struct hvmi_os *os)
@@ -58,6 +60,8 @@ static inline uint64_t windows_offset(const struct hvmi_os *os, enum windows_mem
 
 void windows_members_find(const struct hvmi_profile *profile,
 			  struct hvmi_member members[WINDOWS_MEMBER_COUNT]);
+/* Plan how it is seen that a process is as it was, when the members are known. */
+void windows_process_plan(struct windows_os *data);
 
 /* Whether an address is the kernel's. */
 bool windows_is_kernel(const struct hvmi_os *os, uint64_t gva);
@@ -151,8 +155,8 @@ int windows_only(const struct hvmi_os *os, struct hvmi_error *err);
 void windows_settle(struct hvmi_os *os, struct hvmi_space *space);
 
 /* The methods of struct os_ops. */
-int windows_task_begin(struct hvmi_os *os, uint32_t flags, void **state_ret,
-		       struct hvmi_error *err);
+int windows_task_begin(struct hvmi_os *os, uint32_t flags, struct task_reuse *reuse,
+		       void **state_ret, struct hvmi_error *err);
 int windows_task_next(void *state, struct hvmi_task *ret, struct hvmi_error *err);
 void windows_task_end(void *state);
 int windows_task_strings(struct hvmi_os *os, const struct hvmi_task *task, int which, char *buf,

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+
 #include "tool.h"
 #include "tree.h"
 
@@ -12,6 +16,7 @@ static const char usage[] =
 	"      --running       what each vCPU runs\n"
 	"      --arguments     with command lines\n"
 	"      --environment   with environments\n"
+	"      --watch SECONDS print differences every so often, until interrupted\n"
 	TOOL_PAUSE_USAGE;
 
 #define STRINGS_MAX (8u * 1024 * 1024)	/* Linux allows 6 MiB, see MAX_ARG_STRINGS */
@@ -20,6 +25,7 @@ static const char usage[] =
 struct ps {
 	struct tool tool;
 	bool threads, as_tree, arguments, environment, running, windows;
+	uint32_t change;	/* enum hvmi_task_change of what is printed, or 0 */
 	size_t incomplete;	/* command lines and environments */
 	struct tree branches;
 };
@@ -129,6 +135,9 @@ static void add_windows(struct ps *ps, const struct hvmi_task *task, json_t *obj
 		tool_json_set(object, fields[i].name, fields[i].value);
 }
 
+static const char *const change_names[] = { "", "present", "started", "ended", "changed" };
+static const char change_signs[] = "  +-~";
+
 static void print_task_json(struct ps *ps, const struct hvmi_task *task)
 {
 	char state[2] = { (char)task->state, 0 };
@@ -152,6 +161,8 @@ static void print_task_json(struct ps *ps, const struct hvmi_task *task)
 		"object", tool_json_hex(task->object), NULL);
 	if (ps->windows)
 		add_windows(ps, task, object);
+	if (ps->change)
+		tool_json_set(object, "change", json_string(change_names[ps->change]));
 	if (ps->arguments)
 		tool_json_set(object, "arguments", strings_json(ps, task, hvmi_task_arguments));
 	if (ps->environment)
@@ -177,6 +188,8 @@ static void print_task(void *context, const struct hvmi_task *task, size_t depth
 	}
 	bool kernel = task->flags & HVMI_TASK_KERNEL, named = task->valid & HVMI_TASK_HAS_NAME;
 	char *name = tool_escape(task->name, strnlen(task->name, sizeof(task->name)));
+	if (ps->change)
+		printf("%c ", change_signs[ps->change]);
 	if (ps->threads)
 		print_number(task, HVMI_TASK_HAS_TGID, 7, task->tgid);
 	print_number(task, HVMI_TASK_HAS_PID, 7, task->pid);
@@ -247,35 +260,112 @@ static void list_running(struct ps *ps)
 		tool_error(&ps->tool, TOOL_PARTIAL, "the target has no registers");
 }
 
+static volatile sig_atomic_t interrupted;
+
+static void interrupt(int number)
+{
+	interrupted = number;
+}
+
+/* Until the time is over or a signal comes, also one that came a moment ago. */
+static void rest(uint32_t seconds)
+{
+	sigset_t all, before;
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, &before);
+	if (!interrupted)
+		ppoll(NULL, 0, &(struct timespec){ .tv_sec = seconds }, &before);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+}
+
+static void print_changes(struct ps *ps, struct hvmi_task_watch *watch, int32_t pid)
+{
+	struct hvmi_task_news news = { .size = sizeof(news) };
+	struct hvmi_task task = { .size = sizeof(task) };
+	bool arguments = ps->arguments, environment = ps->environment;
+	while (hvmi_task_watch_next(watch, &news, &task, NULL) == 1) {
+		if ((pid >= 0 && task.tgid != pid) || news.change > HVMI_TASK_CHANGED)
+			continue;
+		ps->change = news.change;
+		/* What has ended has no memory. */
+		ps->arguments = arguments && news.change != HVMI_TASK_ENDED;
+		ps->environment = environment && news.change != HVMI_TASK_ENDED;
+		print_task(ps, &task, 0);
+	}
+	ps->arguments = arguments;
+	ps->environment = environment;
+}
+
+static void watch_tasks(struct ps *ps, int32_t pid, uint32_t seconds)
+{
+	static const int ending[] = { SIGINT, SIGTERM, SIGHUP };
+	struct sigaction action = { .sa_handler = interrupt };
+	struct hvmi_vm_info info = { .size = sizeof(info) };
+	struct hvmi_task_watch *watch;
+	/* Between two looks only, so that --pause leaves no machine stopped. */
+	for (size_t i = 0; i < sizeof(ending) / sizeof(*ending); i++)
+		sigaction(ending[i], &action, NULL);
+	hvmi_vm_get_info(ps->tool.vm, &info);
+	int rc = hvmi_task_watch_create(ps->tool.os, (ps->threads ? HVMI_TASKS_THREADS : 0) |
+					(ps->tool.pause ? HVMI_LIST_PAUSED : 0), &watch,
+					&ps->tool.err);
+	if (rc) {
+		tool_failed(&ps->tool, rc);
+		return;
+	}
+	while (!interrupted) {
+		rc = hvmi_task_watch_refresh(watch, 0, &ps->tool.err);
+		if (rc)
+			tool_failed(&ps->tool, rc);
+		print_changes(ps, watch, pid);
+		if (fflush(stdout) || info.flags & HVMI_VM_STATIC ||
+		    (rc && rc != -EBUSY && rc != -EBADMSG && rc != -EOVERFLOW) ||
+		    hvmi_vm_lost(ps->tool.vm))
+			break;
+		rest(seconds);
+	}
+	hvmi_task_watch_destroy(watch);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "arguments", no_argument, NULL, 'a' }, { "environment", no_argument, NULL, 'e' },
 		{ "pause", no_argument, NULL, 's' }, { "pid", required_argument, NULL, 'p' },
 		{ "running", no_argument, NULL, 'r' }, { "threads", no_argument, NULL, 'l' },
-		{ "tree", no_argument, NULL, 't' }, { 0 },
+		{ "tree", no_argument, NULL, 't' }, { "watch", required_argument, NULL, 'w' }, { 0 },
 	};
 	struct ps ps = { 0 };
 	int32_t pid = -1;
+	uint32_t seconds = 0;
+	bool watch = false;
 	tool_begin(&ps.tool, usage, argc, argv);
 	for (int c; (c = tool_option(&ps.tool, options)) != -1;) {
 		if (c == 'p')
 			pid = (int32_t)tool_number("process", optarg, INT32_MAX);
-		else
-			*(c == 'a' ? &ps.arguments : c == 'e' ? &ps.environment :
+		else if (c == 'w')
+			seconds = (uint32_t)tool_number("number of seconds", optarg, 1000000);
+		if (c != 'p')
+			*(c == 'w' ? &watch : c == 'a' ? &ps.arguments : c == 'e' ? &ps.environment :
 			  c == 'l' ? &ps.threads : c == 'r' ? &ps.running :
 			  c == 's' ? &ps.tool.pause : &ps.as_tree) = true;
 	}
 	tool_operands(&ps.tool, 1, 1);
+	if (watch && seconds == 0)
+		tool_die(TOOL_USAGE, "--watch wants 1 second at least");
+	if (watch && (ps.as_tree || ps.running))
+		tool_die(TOOL_USAGE, "--watch goes with neither --tree nor --running");
 	tool_open_os(&ps.tool);
 	ps.windows = tool_windows(&ps.tool);
 	tool_list(&ps.tool);
-	if (!tool_pause(&ps.tool))
+	if (!watch && !tool_pause(&ps.tool))
 		return tool_end(&ps.tool);
 	if (!ps.tool.json)
-		printf("%s%7s %7s %6s S %4s %10s NAME\n", ps.threads ? "   TGID " : "", "PID",
-		       "PPID", "UID", "THR", "START");
-	if (ps.running)
+		printf("%s%s%7s %7s %6s S %4s %10s NAME\n", watch ? "  " : "",
+		       ps.threads ? "   TGID " : "", "PID", "PPID", "UID", "THR", "START");
+	if (watch)
+		watch_tasks(&ps, pid, seconds);
+	else if (ps.running)
 		list_running(&ps);
 	else
 		list_tasks(&ps, pid);

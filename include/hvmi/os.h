@@ -219,6 +219,71 @@ HVMI_API int hvmi_task_next(struct hvmi_task_iter *iter, struct hvmi_task *ret,
 			    struct hvmi_error *err);
 HVMI_API void hvmi_task_iter_destroy(struct hvmi_task_iter *iter);
 
+/*
+ * Differences between lists. A watch holds the list that it read last, and reads it again by what
+ * changed: of each task that is listed, its links and what tells that it is another or a changed one;
+ * all the rest only of those.
+ *
+ * Read each time are, of Linux: ids, the start, the name, the state, flags, the user and group ids, and
+ * the pointers to the parent, the memory (which a new program is given) and what threads share. So what
+ * is not noticed is what is overwritten behind such a pointer while it stays: @ref hvmi_task.root, and
+ * @ref hvmi_task.ppid of a parent whose id is changed. Of Windows: ids, times, exit, the name, the
+ * page-table root, threads, protection, PEB and the pointer to the token; what is overwritten in a
+ * token is not noticed. Threads of Windows are read whole each time. HVMI_TASK_WATCH_READ_ALL notices
+ * all of it.
+ *
+ * What came and went, or changed and changed back, between two refreshes is not told: events tell that.
+ * @ref hvmi_task.state and @ref hvmi_task.threads are no differences; threads of Linux is as of when the
+ * task was read.
+ */
+
+/** What became of a task. Append-only. */
+enum hvmi_task_change {
+	HVMI_TASK_PRESENT = 1,	/**< it was there at the first refresh */
+	HVMI_TASK_STARTED = 2,
+	HVMI_TASK_ENDED = 3,	/**< it is no longer listed; the task is as it was last */
+	HVMI_TASK_CHANGED = 4
+};
+
+/** A difference. */
+struct hvmi_task_news {
+	size_t size;		/**< sizeof(struct hvmi_task_news) */
+	uint32_t change;	/**< enum hvmi_task_change */
+	/** HVMI_TASK_CHANGED: HVMI_TASK_HAS_* of what is another value, or became known or unknown. */
+	uint32_t fields;
+};
+
+struct hvmi_task_watch;
+
+/**
+ * Make a watch, which reads nothing yet. One thread at a time.
+ * @param flags  HVMI_TASKS_THREADS; HVMI_LIST_PAUSED: pause the machine for each refresh
+ */
+HVMI_API int hvmi_task_watch_create(struct hvmi_os *os, uint32_t flags,
+				    struct hvmi_task_watch **ret, struct hvmi_error *err);
+
+/** hvmi_task_watch_refresh() flags: read every task in full. */
+#define HVMI_TASK_WATCH_READ_ALL 1u
+
+/**
+ * Read the list again; what hvmi_task_watch_next() has not told yet is forgotten.
+ * @return as hvmi_task_next() ends: then what could be read is told, and what is missing in it is
+ *         kept, and not taken for ended. With any other failure nothing is told, and the next
+ *         refresh is compared with the last that was read.
+ */
+HVMI_API int hvmi_task_watch_refresh(struct hvmi_task_watch *watch, uint32_t flags,
+				     struct hvmi_error *err);
+
+/**
+ * The next difference between the last two lists, first what ended: 1, or 0 when all were told.
+ * @param task_ret  the task, as hvmi_task_next()
+ */
+HVMI_API int hvmi_task_watch_next(struct hvmi_task_watch *watch, struct hvmi_task_news *ret,
+				  struct hvmi_task *task_ret, struct hvmi_error *err);
+
+/** NULL is allowed. */
+HVMI_API void hvmi_task_watch_destroy(struct hvmi_task_watch *watch);
+
 /** Find a process or thread by pid. -ENOENT: none; -EBUSY: none in a list that kept changing. */
 HVMI_API int hvmi_task_find(struct hvmi_os *os, int32_t pid, struct hvmi_task *ret,
 			    struct hvmi_error *err);

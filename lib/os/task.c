@@ -23,7 +23,7 @@ static const struct {
 	FIELD(STACK, stack_start), FIELD(STACK, stack_end),
 };
 
-static uint32_t differences(const struct hvmi_task *a, const struct hvmi_task *b)
+uint32_t task_differences(const struct hvmi_task *a, const struct hvmi_task *b)
 {
 	uint32_t bits = a->valid ^ b->valid;
 	for (size_t i = 0; i < ARRAY_SIZE(fields); i++)
@@ -62,7 +62,7 @@ void task_settle(const struct task_reader *reader, struct hvmi_task *ret)
 		busy = reader->busy ? reader->busy(reader) : 0;
 		fence_loads();
 		reader->read(reader, ret);
-		changed = differences(&before, ret);
+		changed = task_differences(&before, ret);
 		if (!(changed | busy) || i == READINGS_MAX ||
 		    (i > 2 && !wait_a_little(reader->wait_ns, i - 3)))
 			break;
@@ -80,5 +80,19 @@ const struct hvmi_task *task_find_read(struct task_reuse *reuse, const struct wi
 	if (!reuse)
 		return NULL;
 	window_open(&window, plan, space, object);
-	return reuse->find(reuse, object, marks, window_marks(&window, marks));
+	size_t len = window_marks(&window, marks);
+	fence_loads();
+	return reuse->find(reuse, object, marks, len);
+}
+
+void task_confirm_read(struct task_reuse *reuse, const struct window_plan *plan,
+		       struct hvmi_space *space, uint64_t object)
+{
+	struct window window;
+	uint8_t marks[WINDOW_MARK_BYTES];
+	if (!reuse)
+		return;
+	fence_loads();
+	window_open(&window, plan, space, object);
+	reuse->confirm(reuse, marks, window_marks(&window, marks));
 }

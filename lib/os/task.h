@@ -27,17 +27,25 @@ struct task_reader {
 /* Read it until it comes to rest. A field that does not is not valid. */
 void task_settle(const struct task_reader *reader, struct hvmi_task *ret);
 
+/* Fields that differ, as bits of hvmi_task.valid; not state and threads, which change in passing. */
+uint32_t task_differences(const struct hvmi_task *a, const struct hvmi_task *b);
+
 /*
  * Tasks that were read before. find() gives the one that was at `object` when it had the same marks
- * (window_marks()), or NULL: then it has to be read, and the marks are kept for it.
+ * (window_marks()), or NULL: then it has to be read, and the marks are kept for it. Where it may change
+ * meanwhile confirm() is told the marks of afterwards: others than before are not its marks.
  */
 struct task_reuse {
 	const struct hvmi_task *(*find)(struct task_reuse *reuse, uint64_t object,
 					const uint8_t *marks, size_t len);
+	void (*confirm)(struct task_reuse *reuse, const uint8_t *marks, size_t len);
 };
 
 /* The task at an object if nothing happened to it since it was read; `reuse` may be NULL. */
 const struct hvmi_task *task_find_read(struct task_reuse *reuse, const struct window_plan *plan,
 				       struct hvmi_space *space, uint64_t object);
+/* After such a task of a running machine was read. */
+void task_confirm_read(struct task_reuse *reuse, const struct window_plan *plan,
+		       struct hvmi_space *space, uint64_t object);
 
 #endif

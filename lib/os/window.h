@@ -10,7 +10,7 @@
 #define WINDOW_IDS 64u		/* members are known by numbers below it */
 #define WINDOW_PIECES 8u
 #define WINDOW_BYTES 1024u
-#define WINDOW_MARK_BYTES 256u
+#define WINDOW_MARK_BYTES 128u
 
 /* Which pieces of an object hold its members; made once. */
 struct window_plan {

@@ -30,6 +30,7 @@ static struct figures paused = { .what = "lists of processes, paused" };
 static struct figures maps = { .what = "lists of one's regions" };
 static struct figures others = { .what = "lists of others' regions" };
 static struct figures modules = { .what = "lists of modules" };
+static struct figures watched = { .what = "differences of processes" };
 static struct figures strings = { .what = "command lines" };
 static struct figures attaches = { .what = "recognitions" };
 static struct figures *now;
@@ -212,6 +213,71 @@ static void list_tasks(struct hvmi_os *os, uint32_t flags, struct hvmi_task *oth
 	}
 }
 
+static struct hvmi_task_watch *watch;
+static uint8_t watched_pids[PIDS_MAX];
+
+/* What is told adds up to the list. */
+static void watch_tasks(struct hvmi_os *os)
+{
+	struct hvmi_task_news news = { .size = sizeof(news) };
+	struct hvmi_task task = { .size = sizeof(task) };
+	struct hvmi_error err;
+	struct begun start = begin();
+	if (!watch && hvmi_task_watch_create(os, 0, &watch, &err)) {
+		wrong("%s", err.text);
+		return;
+	}
+	int rc = hvmi_task_watch_refresh(watch, 0, &err);
+	took(start);
+	ended(rc, &err);
+	while (hvmi_task_watch_next(watch, &news, &task, NULL) == 1) {
+		now->entries++;
+		if (task.pid <= 0 || task.pid >= PIDS_MAX) {
+			wrong("a pid %d", task.pid);
+			continue;
+		}
+		uint8_t *held = &watched_pids[task.pid];
+		bool there = news.change == HVMI_TASK_ENDED || news.change == HVMI_TASK_CHANGED;
+		if (there != (*held > 0) && rc == 0)
+			wrong("%d, '%s': %u of what is %sthere", task.pid, task.name, news.change,
+			      *held ? "" : "not ");
+		*held = news.change != HVMI_TASK_ENDED;
+		if (!find_steady(task.pid) && of_storm(&task) && news.change != HVMI_TASK_ENDED)
+			check_storm_task(&task);
+	}
+}
+
+/* At the end, with the machine stopped for good: the sum is the list. */
+static void compare_watch(struct hvmi_vm *vm, struct hvmi_os *os)
+{
+	struct hvmi_task_iter *iter;
+	struct hvmi_task task = { .size = sizeof(task) };
+	struct hvmi_error err;
+	int64_t more = 0;
+	if (hvmi_vm_pause(vm, &err)) {
+		wrong("%s", err.text);
+		return;
+	}
+	watch_tasks(os);
+	for (int32_t pid = 0; pid < PIDS_MAX; pid++)
+		more += watched_pids[pid];
+	int rc = hvmi_task_iter_create(os, 0, &iter, &err);
+	while (rc == 0 && (rc = hvmi_task_next(iter, &task, &err)) == 1) {
+		more--;
+		if (task.pid <= 0 || task.pid >= PIDS_MAX || !watched_pids[task.pid])
+			wrong("%d, '%s', was not told", task.pid, task.name);
+		rc = 0;
+	}
+	if (rc)
+		wrong("%s", err.text);
+	else
+		hvmi_task_iter_destroy(iter);
+	if (more)
+		wrong("%lld too many were told", (long long)more);
+	hvmi_task_watch_destroy(watch);
+	hvmi_vm_resume(vm, NULL);
+}
+
 /* Before the checks: what is not the storm's. Whether all of its workers are there. */
 static bool learn_tasks(struct hvmi_os *os)
 {
@@ -376,7 +442,7 @@ static void attach_again(struct hvmi_vm *vm)
 
 static uint64_t report(void)
 {
-	struct figures *const all[] = { &leaders, &threads, &paused, &maps, &others, &modules,
+	struct figures *const all[] = { &leaders, &watched, &threads, &paused, &maps, &others, &modules,
 					&strings, &attaches };
 	uint64_t failures = 0;
 	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
@@ -432,6 +498,8 @@ int main(int argc, char **argv)
 		struct hvmi_task other = { .size = sizeof(other) };
 		now = &leaders;
 		list_tasks(os, 0, i % 2 ? &other : NULL);
+		now = &watched;
+		watch_tasks(os);
 		now = &threads;
 		list_tasks(os, HVMI_TASKS_THREADS, i % 2 ? NULL : &other);
 		now = &strings;
@@ -453,6 +521,8 @@ int main(int argc, char **argv)
 		if (i % 200 == 0)
 			attach_again(vm);
 	}
+	now = &watched;
+	compare_watch(vm, os);
 	hvmi_os_detach(os);
 	hvmi_close(vm);
 	uint64_t failures = report();

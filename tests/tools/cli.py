@@ -102,7 +102,8 @@ class Usage(Case):
             self.assertIn("--json", line)
 
     def test_values(self):
-        for arguments in (("ps", "x", "--pid"), ("ps", "x", "--pid", "one"),
+        for arguments in (("ps", "x", "--pid"), ("ps", "x", "--pid", "one"), ("ps", "x", "--watch", "0"),
+                          ("ps", "x", "--watch", "1", "--tree"),
                           ("ps", "x", "--pid", "0x80000000"), ("maps", "x", "one"),
                           ("read", "x", "0", "many"), ("read", "x", "0", "99999999999999999999"),
                           ("read", "x", "0", "1", "--raw", "--string"),

@@ -472,6 +472,177 @@ START_TEST(paused)
 }
 END_TEST
 
+/* Refreshes, and writes the differences as "+3 -2 ~4": pids in the order in which they are told. */
+static int news(struct hvmi_task_watch *watch, uint32_t flags, char text[256], uint32_t *fields_ret)
+{
+	struct hvmi_task_news news = { .size = sizeof(news) };
+	struct hvmi_task task = { .size = sizeof(task) };
+	size_t len = 0;
+	int rc = hvmi_task_watch_refresh(watch, flags, NULL);
+	text[0] = '\0';
+	*fields_ret = 0;
+	while (hvmi_task_watch_next(watch, &news, &task, NULL) == 1) {
+		len += (size_t)snprintf(text + len, 256 - len, "%s%c%d", len ? " " : "",
+					"?=+-~"[news.change], task.pid);
+		*fields_ret |= news.fields;
+	}
+	return rc;
+}
+
+static uint32_t reads_of_pgd;
+
+static void count_pgd(uint64_t gpa)
+{
+	reads_of_pgd += gpa == AN_MM * 8;
+}
+
+START_TEST(watching)
+{
+	struct hvmi_task_watch *watch;
+	char text[256];
+	uint32_t fields;
+	for (uint32_t i = 0; i < 4; i++)
+		birth(SLOT(i), i + 1);
+	put(SLOT(1) + MM, AN_MM * 8);
+	ck_assert_int_eq(hvmi_task_watch_create(os, 4, &watch, NULL), -EINVAL);
+	ck_assert_int_eq(hvmi_task_watch_create(os, _i ? HVMI_LIST_PAUSED : 0, &watch, NULL), 0);
+	ck_assert_int_eq(news(watch, 0, text, &fields), 0);
+	ck_assert_str_eq(text, "=1 =2 =3 =4");
+	/* Where nothing changed, nothing is read behind pointers. */
+	meanwhile = count_pgd;
+	reads_of_pgd = 0;
+	ck_assert_int_eq(news(watch, 0, text, &fields), 0);
+	ck_assert_str_eq(text, "");
+	ck_assert_uint_eq(reads_of_pgd, 0);
+	ck_assert_int_eq(news(watch, HVMI_TASK_WATCH_READ_ALL, text, &fields), 0);
+	ck_assert_str_eq(text, "");
+	ck_assert_uint_ne(reads_of_pgd, 0);
+	/* One ends, one begins where it was, one is called otherwise. */
+	death(SLOT(1));
+	birth(SLOT(1), 9);
+	set_name(SLOT(2), 'b');
+	ck_assert_int_eq(news(watch, 0, text, &fields), 0);
+	ck_assert_str_eq(text, "-2 ~3 +9");
+	ck_assert_uint_eq(fields, HVMI_TASK_HAS_NAME);
+	put(SLOT(3) + UID, 0);
+	death(SLOT(0));
+	ck_assert_int_eq(news(watch, 0, text, &fields), 0);
+	ck_assert_str_eq(text, "-1 ~4");
+	ck_assert_uint_eq(fields, HVMI_TASK_HAS_UID);
+	birth(SLOT(20), 20);
+	birth(SLOT(21), 21);
+	ck_assert_int_eq(news(watch, 0, text, &fields), 0);
+	ck_assert_str_eq(text, "+20 +21");
+	ck_assert_int_eq(news(watch, 2, text, &fields), -EINVAL);
+	ck_assert_int_eq(pauses, _i ? 6 : 0);
+	ck_assert_int_eq(resumes, pauses);
+	hvmi_task_watch_destroy(watch);
+	hvmi_task_watch_destroy(NULL);
+}
+END_TEST
+
+/* A list that breaks off says nothing of what is behind the break. */
+START_TEST(watching_damage)
+{
+	struct hvmi_task_watch *watch;
+	char text[256];
+	uint32_t fields;
+	for (uint32_t i = 0; i < 6; i++)
+		birth(SLOT(i), i + 1);
+	os->list_budget_ns = 30000000;
+	ck_assert_int_eq(hvmi_task_watch_create(os, 0, &watch, NULL), 0);
+	ck_assert_int_eq(news(watch, 0, text, &fields), 0);
+	/* Two breaks: neither end leads to 3. */
+	put(SLOT(1) + NEXT, SLOT(0) * 8);
+	put(SLOT(3) + PREV, SLOT(0) * 8);
+	set_name(SLOT(0), 'b');
+	ck_assert_int_eq(news(watch, 0, text, &fields), -EBADMSG);
+	ck_assert_str_eq(text, "~1");
+	/* No list at all. */
+	((struct linux_os *)os->data)->init_task = 0;
+	ck_assert_int_eq(news(watch, 0, text, &fields), -ENOTSUP);
+	ck_assert_str_eq(text, "");
+	((struct linux_os *)os->data)->init_task = HEAD * 8;
+	put(SLOT(1) + NEXT, SLOT(2) * 8);
+	put(SLOT(3) + PREV, SLOT(2) * 8);
+	death(SLOT(2));
+	ck_assert_int_eq(news(watch, 0, text, &fields), 0);
+	ck_assert_str_eq(text, "-3");
+	hvmi_task_watch_destroy(watch);
+}
+END_TEST
+
+/* While it is read first it is called otherwise, and afterwards as before again. */
+static void name_returns(uint64_t gpa)
+{
+	static uint32_t times;
+	if (gpa == (SLOT(1) + COMM) * 8 && ++times == 2)
+		set_name(SLOT(1), 'b');
+}
+
+START_TEST(watching_a_name_that_returns)
+{
+	struct hvmi_task_watch *watch;
+	char text[256];
+	uint32_t fields;
+	for (uint32_t i = 0; i < 3; i++)
+		birth(SLOT(i), i + 1);
+	ck_assert_int_eq(hvmi_task_watch_create(os, 0, &watch, NULL), 0);
+	meanwhile = name_returns;
+	ck_assert_int_eq(news(watch, 0, text, &fields), 0);
+	meanwhile = NULL;
+	set_name(SLOT(1), 'a');
+	ck_assert_int_eq(news(watch, 0, text, &fields), 0);
+	ck_assert_str_eq(text, "~2");
+	hvmi_task_watch_destroy(watch);
+}
+END_TEST
+
+/* What a watch tells, added up, is the list: in a storm each time, and at its end. */
+START_TEST(watching_a_storm)
+{
+	static uint32_t known[1000000];
+	struct hvmi_task_watch *watch;
+	struct hvmi_task_news difference = { .size = sizeof(difference) };
+	struct hvmi_task task = { .size = sizeof(task) };
+	pthread_t thread;
+	uint32_t steady = SLOTS / 4, held = 0, found, count, changed = 0;
+	struct hvmi_error err;
+	for (uint32_t i = 0; i < SLOTS; i++)
+		if (i % 4 == 0)
+			birth(SLOT(i), i / 4 + 1);
+	ck_assert_int_eq(hvmi_task_watch_create(os, 0, &watch, NULL), 0);
+	atomic_store(&stop, false);
+	meanwhile = count_reads;
+	ck_assert_int_eq(pthread_create(&thread, NULL, storm, NULL), 0);
+	for (int i = 0; i < 1000; i++) {
+		if (i == 999) {
+			atomic_store(&stop, true);
+			pthread_join(thread, NULL);
+		}
+		int rc = hvmi_task_watch_refresh(watch, 0, &err);
+		ck_assert_msg(rc == 0 || rc == -EBUSY, "%d: %s", rc, rc ? err.text : "");
+		while (hvmi_task_watch_next(watch, &difference, &task, NULL) == 1) {
+			check_task(&task);
+			bool ended = difference.change == HVMI_TASK_ENDED;
+			bool begun = difference.change < HVMI_TASK_ENDED;
+			changed += difference.change == HVMI_TASK_CHANGED;
+			known[task.pid] += begun - ended;
+			held += begun - ended;
+			ck_assert_uint_le(known[task.pid], 2);
+			ck_assert(!ended || task.pid > (int32_t)steady);
+			ck_assert(difference.change != HVMI_TASK_CHANGED ||
+				  difference.fields == HVMI_TASK_HAS_NAME);
+		}
+	}
+	meanwhile = NULL;
+	ck_assert_int_eq(list(0, steady, &found, &count, &err), 0);
+	ck_assert_uint_eq(held, count);
+	ck_assert_uint_gt(changed, 0);
+	hvmi_task_watch_destroy(watch);
+}
+END_TEST
+
 static void add_module(uint32_t at, const char *name)
 {
 	uint64_t words[2] = { 0 };
@@ -587,6 +758,10 @@ int main(void)
 	tcase_add_test(tcase, no_end_of_changes);
 	tcase_add_test(tcase, paused);
 	tcase_add_test(tcase, processes_that_end);
+	tcase_add_loop_test(tcase, watching, 0, 2);
+	tcase_add_test(tcase, watching_damage);
+	tcase_add_test(tcase, watching_a_name_that_returns);
+	tcase_add_test(tcase, watching_a_storm);
 	tcase_add_loop_test(tcase, two_readings, 0, 4);
 	tcase_add_loop_test(tcase, two_readings, 1000000, 1000001);
 	suite_add_tcase(suite, tcase);

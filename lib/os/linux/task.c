@@ -256,10 +256,12 @@ static int next_thread(struct task_iter *iter, uint64_t *task_ret, struct hvmi_e
 static int settle(struct task_iter *iter, uint64_t object, const struct hvmi_task *known,
 		  struct hvmi_task *ret, struct hvmi_error *err)
 {
-	if (known)
+	if (known) {
 		*ret = *known;
-	else
+	} else {
 		linux_task_settle(iter->os, iter->space, object, &iter->wait_ns, ret);
+		task_confirm_read(iter->reuse, &linux_data(iter->os)->task, iter->space, object);
+	}
 	if (!list_holds(iter->threads ? &iter->group : &iter->processes))
 		return hvmi_error_set(err, -EBUSY, object,
 				      "the task at 0x%llx ended while it was read",

@@ -312,15 +312,16 @@ static int read_entry(struct task_iter *iter, uint64_t object,
 	const struct task_reader reader = { .os = iter->os, .space = iter->space, .object = object,
 					    .process = process, .wait_ns = &iter->wait_ns,
 					    .read = read_any };
-	const struct hvmi_task *known = task_find_read(iter->reuse,
-						       &windows_data(iter->os)->process,
-						       iter->space, object);
-	if (known)
+	const struct window_plan *plan = &windows_data(iter->os)->process;
+	const struct hvmi_task *known = task_find_read(iter->reuse, plan, iter->space, object);
+	if (known) {
 		*ret = *known;
-	else if (iter->live)
+	} else if (iter->live) {
 		task_settle(&reader, ret);
-	else
+		task_confirm_read(iter->reuse, plan, iter->space, object);
+	} else {
 		read_any(&reader, ret);
+	}
 	if (!iter->live)
 		return 1;
 	if ((walk && !list_holds(walk)) || !(ret->valid & HVMI_TASK_HAS_PID))

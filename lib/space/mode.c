@@ -166,6 +166,7 @@ int space_set_mode(struct hvmi_space *space, struct hvmi_error *err)
 	if (!mode->level_count)
 		return 0;
 	space->direct = mode->entry_shift == 3 && !space->vm->physmap;
+	space->four = config->paging == HVMI_PAGING_X86_4LEVEL;
 	/* Of a PDPTE of PAE they are reserved. */
 	space->noted = config->paging == HVMI_PAGING_X86_PAE ? 0 :
 		       config->paging == HVMI_PAGING_ARM64   ? ENTRY_ARM64_ACCESSED :

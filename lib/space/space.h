@@ -49,6 +49,7 @@ struct hvmi_space {
 	uint32_t entry_shift;		/* log2 of an entry's bytes */
 	uint32_t address_bits;		/* of a linear address */
 	bool sign_extended;		/* 64-bit addresses: the top bit is repeated */
+	bool four;			/* four levels of 512 entries, addresses of 48 bits */
 	bool direct;			/* entries of 8 bytes, and no memory is mapped piecemeal */
 	uint64_t noted;			/* bits of an entry in which the CPU notes its use */
 	uint64_t table_mask;		/* address bits of a table in an entry */
@@ -193,16 +194,22 @@ bool space_end(struct hvmi_space *space, uint64_t gva, const struct space_use *u
 /*
  * The common case of a walk, while nothing can change meanwhile: entries of 8 bytes, all of them in the
  * window, and a page at the end. false: it is not that; walk. What is told of nothing else is true.
+ * `levels` is a constant: of tables of 512 entries that map 4 KiB at the end, under sign-extended
+ * addresses; or 0: as the space says.
  */
-static inline bool space_quick_walk(const struct hvmi_space *space, uint64_t gva,
-				    uint64_t *gpa_ret, uint32_t *shift_ret)
+static inline __attribute__((always_inline)) bool
+space_quick_walk_of(const struct hvmi_space *space, const uint32_t levels, uint64_t gva,
+		    uint64_t *gpa_ret, uint32_t *shift_ret)
 {
-	uint64_t linear, table = space->root;
-	if (!space_linear(space, gva, &linear))
+	uint64_t linear = gva << (52 - 9 * levels) >> (52 - 9 * levels), table = space->root;
+	if (levels ? (int64_t)gva >> (11 + 9 * levels) != (int64_t)gva >> 63 :
+		     !space_linear(space, gva, &linear))
 		return false;
-	const struct space_level *level = space->levels, *end = level + space->level_count;
-	for (; level < end; level++) {
-		uint64_t at = table + ((linear >> level->shift & level->index_mask) << 3);
+	const uint32_t count = levels ? levels : space->level_count;
+	for (uint32_t i = 0; i < count; i++) {
+		const struct space_level *level = &space->levels[i];
+		uint32_t shift = levels ? 12 + 9 * (levels - 1 - i) : level->shift;
+		uint64_t at = table + ((linear >> shift & (levels ? 511 : level->index_mask)) << 3);
 		if (at - space->window.gpa >= space->window.starts)
 			return false;
 		uint64_t entry = entry_load((const void *)(space->window.to_host + at), 3);
@@ -211,11 +218,18 @@ static inline bool space_quick_walk(const struct hvmi_space *space, uint64_t gva
 			continue;
 		if ((entry & level->page_test) != level->page_value)
 			return false;
-		*gpa_ret = (entry & level->page_mask) | (linear & ((1ull << level->shift) - 1));
-		*shift_ret = level->shift;
+		*gpa_ret = (entry & level->page_mask) | (linear & ((1ull << shift) - 1));
+		*shift_ret = shift;
 		return true;
 	}
 	return false;
+}
+
+static inline bool space_quick_walk(const struct hvmi_space *space, uint64_t gva,
+				    uint64_t *gpa_ret, uint32_t *shift_ret)
+{
+	return space->four ? space_quick_walk_of(space, 4, gva, gpa_ret, shift_ret) :
+			     space_quick_walk_of(space, 0, gva, gpa_ret, shift_ret);
 }
 
 /* Begin and end; for what uses a translation later, when it may have changed anyway. */

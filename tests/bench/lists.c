@@ -65,6 +65,32 @@ static uint64_t offset_of(struct hvmi_os *os, const char *path)
 	return member.hops[0];
 }
 
+/* Refreshes of a watch where nothing changes, next to whole lists. */
+static void bench_watch(struct hvmi_os *os)
+{
+	struct hvmi_task_watch *watch;
+	struct hvmi_task_news news = { .size = sizeof(news) };
+	struct hvmi_task task = { .size = sizeof(task) };
+	struct hvmi_error err;
+	double ns[RUNS], base[RUNS];
+	if (hvmi_task_watch_create(os, 0, &watch, &err))
+		fail("a watch", &err);
+	for (int i = -2; i < RUNS; i++) {
+		double start = now_ns();
+		hvmi_task_watch_refresh(watch, 0, &err);
+		while (hvmi_task_watch_next(watch, &news, &task, &err) == 1)
+			;
+		double middle = now_ns();
+		list_processes(os);
+		if (i >= 0) {
+			ns[i] = middle - start;
+			base[i] = now_ns() - middle;
+		}
+	}
+	hvmi_task_watch_destroy(watch);
+	report("watch_processes", ns, base, 1, "nothing changed; the list read anew");
+}
+
 void bench_lists(struct image *image)
 {
 	struct hvmi_os *os = image->os;
@@ -97,4 +123,5 @@ void bench_lists(struct image *image)
 	snprintf(what, sizeof(what), "%u processes with 12 fields; a raw chase of %u with 3", count,
 		 chased);
 	report("list_processes", ns, base, 1, what);
+	bench_watch(os);
 }

@@ -13,6 +13,7 @@
 #include <hvmi/watch.h>
 #include <hvmi/space.h>
 #include <hvmi/search.h>
+#include <hvmi/insn.h>
 #include <hvmi/event.h>
 #include <hvmi/view.h>
 #include <hvmi/profile.h>

@@ -66,7 +66,7 @@ library=$libdir/libhvmi.so
 readelf -d "$library" | grep -q 'SONAME.*\[libhvmi\.so\.1\]' || fail "the soname is wrong"
 readelf -d "$library" | grep -E 'TEXTREL|RUNPATH|RPATH' && fail "the library has these"
 readelf -d "$library" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' >"$stage/needed"
-grep -vE '^(libc|libsnappy|libz|libzstd|liblzma|libjansson|libZydis|ld-linux-.*)\.so' \
+grep -vE '^(libc|libsnappy|libz|libzstd|liblzma|libjansson|libZydis|libZycore|libcapstone|ld-linux-.*)\.so' \
 	"$stage/needed" && fail "the library should not need these"
 awk '/^HVMI_/ { node = $1 } /^global:/ { on = 1 } /^local:/ { on = 0 }
 	on && /;/ { sub(/;.*/, ""); sub(/^[ \t]*/, ""); print $0 "@@" node }' \

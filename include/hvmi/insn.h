@@ -185,6 +185,76 @@ HVMI_API int hvmi_insn_get_accesses(const struct hvmi_insn *insn,
 				    const struct hvmi_registers *registers,
 				    struct hvmi_insn_accesses *ret, struct hvmi_error *err);
 
+/** hvmi_insn_move.flags: append a jump to what follows the run, if the run gets there. */
+#define HVMI_MOVE_JUMP_BACK 1u
+/**
+ * hvmi_insn_move.flags: refuse what leaves its own address where others see it: CALL, SYSCALL, INT.
+ * Without it they leave an address in the moved code, to which they return.
+ */
+#define HVMI_MOVE_NO_RETURNS 2u
+/**
+ * hvmi_insn_move.flags: operands out of reach may borrow a register that is kept on the stack
+ * meanwhile, 128 bytes (the red zone of System V) below its top.
+ */
+#define HVMI_MOVE_STACK 4u
+
+/** Bytes of a run at most. */
+#define HVMI_MOVE_BYTES 128u
+/** Instructions of a run at most. */
+#define HVMI_MOVE_COUNT 64u
+/** Bytes that a run has at most once moved. */
+#define HVMI_MOVED_BYTES 1280u
+
+/** A run of instructions and where it goes. Zero it, set size, then the rest. */
+struct hvmi_insn_move {
+	size_t size;		/**< sizeof(struct hvmi_insn_move) */
+	const void *bytes;	/**< the run, and what follows it */
+	uint64_t from, to;	/**< linear addresses, of the same CS */
+	uint32_t mode;		/**< enum hvmi_insn_mode, of x86 */
+	uint32_t flags;		/**< HVMI_MOVE_* */
+	uint32_t len;		/**< bytes there are in @ref bytes */
+	uint32_t need;		/**< the run is all instructions that begin in so many bytes */
+};
+
+/** An instruction's place, from the start of the run. Never grows. */
+struct hvmi_insn_place {
+	uint16_t from, to;
+};
+
+/** A run that was moved. Set size. */
+struct hvmi_insn_moved {
+	size_t size;		/**< sizeof(struct hvmi_insn_moved) */
+	uint32_t len;		/**< bytes of the code below */
+	uint32_t from_len;	/**< bytes of the run in its old place, @ref hvmi_insn_move.need or more */
+	uint32_t count;		/**< instructions */
+	/** Bytes up to the end of the first instruction with HVMI_INSN_ENDS; 0: there is none. */
+	uint32_t ends;
+	uint8_t bytes[HVMI_MOVED_BYTES];
+	/** Where each instruction was and is; places[count] is the end of the run (the jump back). */
+	struct hvmi_insn_place places[HVMI_MOVE_COUNT + 1];
+};
+
+/**
+ * Move a run of x86 instructions to another address, with the same meaning. Nothing is written to the
+ * guest. Branches are widened; those to instructions of the run lead to where these are now; others, and
+ * operands relative to RIP, are led to where they led. What a displacement of 32 bits cannot reach is
+ * reached through an address in the code. Such indirect jumps fault where CET tracks indirect branches
+ * and no ENDBR is at their target: there keep @ref hvmi_insn_move.to within 2 GiB.
+ *
+ * @return -ENOTSUP: it cannot be moved; @p err has the address of the instruction, and says why:
+ *         - a branch into the middle of an instruction of the run, a call into the run;
+ *         - an operand that is a part of the run itself;
+ *         - INT3, INT1, UD, whose address guests look up; what HVMI_MOVE_NO_RETURNS says;
+ *         - a branch with an operand-size prefix, on which CPUs differ or which cuts EIP;
+ *         - what cannot be reached: in 16-bit code branches over 32 KiB; indirect branches through
+ *           memory, XBEGIN, and operands of instructions that use RSP; without HVMI_MOVE_STACK operands
+ *           of all but LEA and loads of a whole general register;
+ *         -EBADMSG: no instruction; -EOVERFLOW: @p move->len ends in one, or too many instructions;
+ *         -EINVAL: misuse
+ */
+HVMI_API int hvmi_insn_relocate(const struct hvmi_insn_move *move, struct hvmi_insn_moved *ret,
+				struct hvmi_error *err);
+
 #ifdef __cplusplus
 }
 #endif

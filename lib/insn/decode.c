@@ -14,7 +14,18 @@ HVMI_API int hvmi_insn_get_accesses(const struct hvmi_insn *insn,
 	(void)registers;
 	(void)ret;
 	int rc = insn_decoder_find(insn->mode, insn->gva, &decoder, err);
-	return rc ? rc : -ENOTSUP;
+	return rc ? rc : hvmi_error_set(err, -ENOTSUP, insn->gva, "accesses are known of x86 "
+					"instructions only");
+}
+
+HVMI_API int hvmi_insn_relocate(const struct hvmi_insn_move *move, struct hvmi_insn_moved *ret,
+				struct hvmi_error *err)
+{
+	const struct insn_decoder *decoder = NULL;
+	(void)ret;
+	int rc = insn_decoder_find(move->mode, move->from, &decoder, err);
+	return rc ? rc : hvmi_error_set(err, -ENOTSUP, move->from, "instructions of arm64 cannot be "
+					"moved");
 }
 #endif
 #ifndef HVMI_HAVE_CAPSTONE

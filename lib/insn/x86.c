@@ -36,6 +36,14 @@ int x86_decode(uint32_t mode, const uint8_t *bytes, size_t len, struct x86_insn 
 						ret->raw.operand_count));
 }
 
+int x86_decode_shallow(uint32_t mode, const uint8_t *bytes, size_t len, ZydisDecodedInstruction *ret)
+{
+	ZydisDecoder decoder;
+	if (init(mode, &decoder))
+		return -EBADMSG;
+	return error(ZydisDecoderDecodeInstruction(&decoder, NULL, bytes, len, ret));
+}
+
 static uint32_t category(const ZydisDecodedInstruction *raw)
 {
 	switch (raw->mnemonic) {
@@ -167,11 +175,8 @@ void x86_describe(const ZydisDecodedInstruction *raw, struct hvmi_insn *ret)
 
 static int decode(struct hvmi_insn *ret, const uint8_t *bytes, size_t len)
 {
-	ZydisDecoder decoder;
 	ZydisDecodedInstruction raw;
-	if (init(ret->mode, &decoder))
-		return -EBADMSG;
-	int rc = error(ZydisDecoderDecodeInstruction(&decoder, NULL, bytes, len, &raw));
+	int rc = x86_decode_shallow(ret->mode, bytes, len, &raw);
 	if (!rc)
 		x86_describe(&raw, ret);
 	return rc;

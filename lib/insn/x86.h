@@ -16,6 +16,9 @@ struct x86_insn {
 /* All of an instruction; errors as those of insn_decoder.decode. */
 int x86_decode(uint32_t mode, const uint8_t *bytes, size_t len, struct x86_insn *ret);
 
+/* Without the operands. */
+int x86_decode_shallow(uint32_t mode, const uint8_t *bytes, size_t len, ZydisDecodedInstruction *ret);
+
 /* What a public instruction says of it; gva, mode and target are set already. */
 void x86_describe(const ZydisDecodedInstruction *raw, struct hvmi_insn *ret);
 

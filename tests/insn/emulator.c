@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-const int emulator_general[16] = {
+static const int general64[16] = {
 	UC_X86_REG_RAX, UC_X86_REG_RCX, UC_X86_REG_RDX, UC_X86_REG_RBX, UC_X86_REG_RSP,
 	UC_X86_REG_RBP, UC_X86_REG_RSI, UC_X86_REG_RDI, UC_X86_REG_R8,  UC_X86_REG_R9,
 	UC_X86_REG_R10, UC_X86_REG_R11, UC_X86_REG_R12, UC_X86_REG_R13, UC_X86_REG_R14,
@@ -13,6 +13,11 @@ static const int general32[8] = {
 	UC_X86_REG_EAX, UC_X86_REG_ECX, UC_X86_REG_EDX, UC_X86_REG_EBX, UC_X86_REG_ESP,
 	UC_X86_REG_EBP, UC_X86_REG_ESI, UC_X86_REG_EDI,
 };
+
+int emulator_general(const struct emulator *e, uint32_t number)
+{
+	return e->mode == HVMI_INSN_X86_64 ? general64[number] : general32[number];
+}
 
 uint64_t random_next(uint64_t *state)
 {
@@ -31,7 +36,7 @@ void emulator_open(struct emulator *e, uint32_t mode)
 	e->stack = aligned_alloc(4096, STACK_BYTES);
 	if (!e->data || !e->stack)
 		FAIL("out of memory\n");
-	TRY(uc_mem_map(e->uc, CODE, CODE_BYTES, UC_PROT_ALL));
+	TRY(uc_mem_map(e->uc, CODE, CODE_BYTES, UC_PROT_READ | UC_PROT_EXEC));
 	TRY(uc_mem_map_ptr(e->uc, DATA, DATA_BYTES, UC_PROT_READ | UC_PROT_WRITE, e->data));
 	TRY(uc_mem_map_ptr(e->uc, STACK, STACK_BYTES, UC_PROT_READ | UC_PROT_WRITE, e->stack));
 }
@@ -56,7 +61,7 @@ void emulator_randomise(struct emulator *e, uint64_t *random, struct hvmi_regist
 		else if (i == 5)
 			value = STACK_TOP + 8 * random_below(random, 64);
 		hvmi_registers_set(ret, HVMI_X86_RAX + i, value);
-		TRY(uc_reg_write(e->uc, wide ? emulator_general[i] : general32[i], &value));
+		TRY(uc_reg_write(e->uc, emulator_general(e, i), &value));
 	}
 	uint64_t flags = 2 | (random_next(random) & 0x8d5) |
 			 (random_below(random, 2) ? 0x400 : 0), zero = 0;

@@ -31,7 +31,8 @@ struct emulator {
 	uint8_t *data, *stack;		/* the host's pointers to them */
 };
 
-extern const int emulator_general[16];	/* Unicorn's ids, in the order of encodings */
+/* Unicorn's id of a general register by its number, of the width of the mode. */
+int emulator_general(const struct emulator *e, uint32_t number);
 
 void emulator_open(struct emulator *e, uint32_t mode);
 void emulator_close(struct emulator *e);

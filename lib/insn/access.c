@@ -104,7 +104,8 @@ static struct hvmi_insn_access *add_linear(struct access_list *list, uint64_t gv
 struct hvmi_insn_access *access_add_unknown(struct access_list *list, uint64_t len, uint32_t kind,
 					    uint32_t flags)
 {
-	return append(list, HVMI_NO_ADDRESS, len, kind, flags | HVMI_ACCESS_UNKNOWN);
+	return len && kind ? append(list, HVMI_NO_ADDRESS, len, kind, flags | HVMI_ACCESS_UNKNOWN) :
+			     NULL;
 }
 
 struct hvmi_insn_access *access_add(struct access_list *list, ZydisRegister segment, uint64_t offset,
@@ -364,9 +365,10 @@ HVMI_API int hvmi_insn_get_accesses(const struct hvmi_insn *insn,
 	list.out.count = list.out.flags = 0;
 	add_linear(&list, copy.gva, copy.len, HVMI_RIGHT_EXECUTE, HVMI_ACCESS_IMPLICIT);
 	collect(&list);
-	memset(list.out.items + list.out.count, 0,
-	       (HVMI_ACCESSES_MAX - list.out.count) * sizeof(list.out.items[0]));
-	if (result_copy(ret, &list.out, sizeof(list.out)))
+	/* What is not used is most of it. */
+	size_t used = offsetof(struct hvmi_insn_accesses, items) +
+		      list.out.count * sizeof(list.out.items[0]);
+	if (result_copy(ret, &list.out, used))
 		return hvmi_error_set(err, -EINVAL, copy.gva, "hvmi_insn_accesses.size is not set");
 	return 0;
 }

@@ -182,6 +182,7 @@ int main(int argc, char **argv)
 	const char *target = argv[optind];
 	struct image image = { 0 };
 	pin();
+	bench_insn();
 	bench_memory(target);
 	bench_handles();
 	bench_attach(target);

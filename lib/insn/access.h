@@ -32,7 +32,7 @@ struct hvmi_insn_access *access_add(struct access_list *list, ZydisRegister segm
 struct hvmi_insn_access *access_add_unknown(struct access_list *list, uint64_t len, uint32_t kind,
 					    uint32_t flags);
 
-/* The stack: `true` if the instruction uses it (what else it touches is added by the caller). */
+/* What the instruction does to the stack; the caller adds what else it touches. */
 void access_stack(struct access_list *list);
 /* How far a POP has moved the stack pointer when it computes the address of its operand. */
 uint64_t access_pop_shift(const struct access_list *list, const ZydisDecodedOperandMem *mem);

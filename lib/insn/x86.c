@@ -44,6 +44,35 @@ int x86_decode_shallow(uint32_t mode, const uint8_t *bytes, size_t len, ZydisDec
 	return error(ZydisDecoderDecodeInstruction(&decoder, NULL, bytes, len, ret));
 }
 
+/* By the set of instructions it is of. */
+static uint32_t category_of_set(const ZydisDecodedInstruction *raw)
+{
+	if (raw->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
+		/* AVX, but also ANDN and its like, which have general registers. */
+		return raw->meta.category == ZYDIS_CATEGORY_BMI1 ||
+		       raw->meta.category == ZYDIS_CATEGORY_BMI2 ? HVMI_INSN_OTHER :
+								   HVMI_INSN_VECTOR;
+	switch (raw->meta.isa_ext) {
+	case ZYDIS_ISA_EXT_MMX:
+	case ZYDIS_ISA_EXT_SSE:
+	case ZYDIS_ISA_EXT_SSE2:
+	case ZYDIS_ISA_EXT_SSE3:
+	case ZYDIS_ISA_EXT_SSSE3:
+	case ZYDIS_ISA_EXT_SSE4:
+	case ZYDIS_ISA_EXT_SSE4A:
+	case ZYDIS_ISA_EXT_AES:
+	case ZYDIS_ISA_EXT_SHA:
+	case ZYDIS_ISA_EXT_PCLMULQDQ:
+		return HVMI_INSN_VECTOR;
+	case ZYDIS_ISA_EXT_X87:
+		return HVMI_INSN_FLOAT;
+	default:
+		/* MOV to and from control and debug registers is in no category of its own. */
+		return raw->attributes & ZYDIS_ATTRIB_IS_PRIVILEGED ? HVMI_INSN_SYSTEM :
+								      HVMI_INSN_OTHER;
+	}
+}
+
 static uint32_t category(const ZydisDecodedInstruction *raw)
 {
 	switch (raw->mnemonic) {
@@ -101,30 +130,7 @@ static uint32_t category(const ZydisDecodedInstruction *raw)
 	default:
 		break;
 	}
-	if (raw->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY)
-		/* AVX, but also ANDN and its like, which have general registers. */
-		return raw->meta.category == ZYDIS_CATEGORY_BMI1 ||
-		       raw->meta.category == ZYDIS_CATEGORY_BMI2 ? HVMI_INSN_OTHER :
-								   HVMI_INSN_VECTOR;
-	switch (raw->meta.isa_ext) {
-	case ZYDIS_ISA_EXT_MMX:
-	case ZYDIS_ISA_EXT_SSE:
-	case ZYDIS_ISA_EXT_SSE2:
-	case ZYDIS_ISA_EXT_SSE3:
-	case ZYDIS_ISA_EXT_SSSE3:
-	case ZYDIS_ISA_EXT_SSE4:
-	case ZYDIS_ISA_EXT_SSE4A:
-	case ZYDIS_ISA_EXT_AES:
-	case ZYDIS_ISA_EXT_SHA:
-	case ZYDIS_ISA_EXT_PCLMULQDQ:
-		return HVMI_INSN_VECTOR;
-	case ZYDIS_ISA_EXT_X87:
-		return HVMI_INSN_FLOAT;
-	default:
-		/* MOV to and from control and debug registers is in no category of its own. */
-		return raw->attributes & ZYDIS_ATTRIB_IS_PRIVILEGED ? HVMI_INSN_SYSTEM :
-								      HVMI_INSN_OTHER;
-	}
+	return category_of_set(raw);
 }
 
 /* XBEGIN goes there only on an abort. */

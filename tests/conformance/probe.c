@@ -41,7 +41,8 @@ void need_running(void)
 void need_probe(uint32_t features)
 {
 	static const char *const names[] = { "no module in its kernel", "no signals", "no workers",
-					     "no checks of its own", "not on Xen" };
+					     "no checks of its own", "not on Xen",
+					     "no AMD processor", "no map of its memory" };
 	need_running();
 	if (!machine.space)
 		skip("%s", machine.no_probe);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Memory, registers, pauses: what needs no events. */
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "suite.h"
@@ -340,6 +341,79 @@ static void probe(void)
 		SAME(guest_call(0, kernel_place(PLACE_steps), 5, 0, 0).values[0], 11);
 }
 
+struct remaps {
+	uint64_t reads, stale, busy, moves, wrong;
+};
+
+/* Read the page while the guest moves it, remembered and not, alone and with others. */
+static void read_moving(struct hvmi_space *const spaces[2], uint64_t page, uint64_t complete,
+			struct remaps *ret)
+{
+	uint64_t last = 0;
+	for (unsigned i = 0; !call_done(); i++) {
+		uint64_t before, value, other;
+		struct hvmi_io items[2] = {
+			{ .space = spaces[0], .address = page, .buf = &value, .len = 8 },
+			{ .space = spaces[0], .address = page + PAGE, .buf = &other, .len = 8 },
+		};
+		guest_read(complete, &before, sizeof(before));
+		int r = i % 3 == 2 ? (hvmi_read_v(machine.vm, items, 2), items[0].status) :
+				     hvmi_space_read(spaces[i % 3], page, &value, 8, NULL);
+		ret->reads++;
+		ret->moves += before != last;
+		last = before;
+		if (r == -EBUSY)
+			ret->busy++;
+		else if (r)
+			ret->wrong++;
+		else
+			ret->stale += value == PROBE_GONE || value < before;
+	}
+}
+
+/* No read gives a byte of the page that was there before the guest's new mapping was complete. */
+static void never_stale(void)
+{
+	need_probe(PROBE_KERNEL | PROBE_REMAPS);
+	const uint64_t page = data_page(0), kdata = machine.box.kdata, all = kdata - gpa_of(kdata);
+	const uint64_t moves = 2000ull * options.cycles, piece = 50000;
+	struct hvmi_walk walk = { .size = sizeof(walk) };
+	GOOD(hvmi_space_walk(machine.space, page, &walk, &error));
+	const struct hvmi_walk_entry leaf = walk.entries[walk.entry_count - 1];
+	struct probe_remap job = { .entry = leaf.gpa + all, .page = page };
+	for (unsigned i = 0; i < PROBE_REMAP_FRAMES; i++) {
+		uint64_t frame = gpa_of(data_page(2 + i)), bits = 0x000ffffffffff000;
+		job.frames[i] = frame + all;
+		/* Executable or not is left as it is, the system's own bits are cleared. */
+		job.entries[i] = (leaf.value & 0x80000000000001ff & ~bits) | frame;
+	}
+	struct hvmi_space *spaces[2] = { machine.space, NULL };
+	struct hvmi_space_config config = { .size = sizeof(config) };
+	GOOD(hvmi_space_get_config(machine.space, &config));
+	config.flags |= HVMI_SPACE_UNCACHED;
+	GOOD(hvmi_space_create(machine.vm, &config, &spaces[1], &error));
+	/* The page shows the first mapping before anybody reads. */
+	struct remaps seen = { .reads = 0 };
+	job.last = 1;
+	guest_write(kdata, &job, sizeof(job));
+	guest_call(0, kernel_place(PLACE_remap), kdata, 0, 0);
+	for (uint64_t done = 1; done < moves; done = job.last) {
+		job.last = done + piece;
+		guest_write(kdata + offsetof(struct probe_remap, last), &job.last, 8);
+		start_call(0, kernel_place(PLACE_remap), kdata, 0, 0);
+		read_moving(spaces, page, kdata + offsetof(struct probe_remap, complete), &seen);
+		end_call();
+	}
+	SAME(hvmi_vm_write(machine.vm, leaf.gpa, &leaf.value, 8, NULL), 0);
+	hvmi_space_destroy(spaces[1]);
+	remark("%llu moves, %llu seen, %llu reads, %llu gave up", (unsigned long long)job.last,
+	       (unsigned long long)seen.moves, (unsigned long long)seen.reads,
+	       (unsigned long long)seen.busy);
+	SAME(seen.stale, 0);
+	SAME(seen.wrong, 0);
+	CHECK(seen.moves > 10 && seen.busy < seen.reads / 2);
+}
+
 /* A machine can be opened again and again. */
 static void opening(void)
 {
@@ -355,6 +429,7 @@ const struct test memory_tests[] = {
 	{ "capabilities", capabilities }, { "ranges", ranges }, { "borders", borders },
 	{ "pieces", pieces }, { "probe", probe }, { "writes", writes },
 	{ "read-only", read_only }, { "registers", registers }, { "set-registers", set_registers },
-	{ "pauses", pauses }, { "static-pause", static_pause }, { "opening", opening },
+	{ "pauses", pauses }, { "static-pause", static_pause },
+	{ "never-stale", never_stale }, { "opening", opening },
 	{ NULL, NULL },
 };

@@ -210,6 +210,37 @@ PLACE(io_in)
 PLACE(io_next)
 	ret
 
+/* A struct probe_remap: on to its last number. */
+FUNCTION(remap)
+	mov 16(%rdi), %rax
+	mov (%rdi), %rsi
+1:	mov %eax, %r9d
+	and $3, %r9d
+	inc %rax
+	mov %eax, %ecx
+	and $3, %ecx
+	mov 32(%rdi,%rcx,8), %r8
+	mov %rax, (%r8)
+	mov %rax, %r10
+	shr $2, %r10
+	mov %r10, %r11
+	and $7, %r11d
+	shl $9, %r11
+	shr $3, %r10
+	and $0x7ff, %r10d
+	shl $52, %r10
+	or %r11, %r10
+	or 64(%rdi,%rcx,8), %r10
+	mov %r10, (%rsi)
+	mov 8(%rdi), %r8
+	invlpg (%r8)
+	mov %rax, 16(%rdi)
+	mov 32(%rdi,%r9,8), %r8
+	movq $-1, (%r8)
+	cmp 24(%rdi), %rax
+	jb 1b
+	ret
+
 	.globl probe_code_end
 probe_code_end:
 	.section .note.GNU-stack, "", @progbits

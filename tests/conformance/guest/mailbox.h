@@ -32,7 +32,7 @@
 	X(loop) X(request_intel) X(request_amd)                                                    \
 	X(cr0) X(cr0_insn) X(cr3) X(cr3_insn) X(cr4) X(cr4_insn) X(xcr0) X(xcr0_insn)              \
 	X(msr) X(msr_insn) X(idt) X(gdt) X(ldt) X(tr)                                              \
-	X(io) X(io_out) X(io_in) X(io_next)
+	X(io) X(io_out) X(io_in) X(io_next) X(remap)
 
 #ifndef __ASSEMBLER__
 
@@ -56,6 +56,7 @@ enum probe_place {
 #define PROBE_CHECKS 8u		/* PROBE_CHECK, PROBE_SAY */
 #define PROBE_ON_XEN 16u	/* hypercalls are there */
 #define PROBE_AMD 32u		/* with vmmcall */
+#define PROBE_REMAPS 64u	/* the kernel's data lies in a map of all memory: PLACE_remap */
 
 /* probe_command.op */
 #define PROBE_CALL 1u		/* call `function`, in the process */
@@ -108,6 +109,22 @@ struct probe_mailbox {
 	uint64_t work_errors;	/* a worker saw something else than it wrote */
 	uint64_t work[PROBE_VCPUS_MAX];	/* rounds of each worker */
 	char dmesg[256];	/* the last message that counts, of PROBE_CHECK */
+};
+
+/*
+ * The argument of PLACE_remap, in the kernel's data: an address that is mapped to one of four frames after
+ * the other. Each frame tells the number of its mapping while it is mapped, PROBE_GONE else. Each entry
+ * differs from the 65,535 before it, by bits that are the system's own (SDM volume 3, 4.5.4).
+ */
+#define PROBE_REMAP_FRAMES 4
+#define PROBE_GONE UINT64_MAX
+struct probe_remap {
+	uint64_t entry;		/* gva of the page-table entry */
+	uint64_t page;		/* gva that it maps */
+	uint64_t complete;	/* number of the last mapping; written when it is in force */
+	uint64_t last;
+	uint64_t frames[PROBE_REMAP_FRAMES];	/* gvas, of the kernel's own */
+	uint64_t entries[PROBE_REMAP_FRAMES];	/* that map them, without the number */
 };
 
 /* Between the probe and the module: ioctl() on /proc/hvmi-probe, whatever its number. */

@@ -208,7 +208,7 @@ static void describe(void)
 	describe_processor();
 	module = open("/proc/hvmi-probe", O_RDWR | O_CLOEXEC);
 	if (kcall(0, NULL, values) == 0) {
-		mailbox->features |= PROBE_KERNEL;
+		mailbox->features |= PROBE_KERNEL | PROBE_REMAPS;
 		mailbox->kcode = values[0];
 		mailbox->kdata = values[1];
 	}

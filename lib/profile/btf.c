@@ -220,16 +220,14 @@ static int allocate(struct btf_loader *loader)
 {
 	struct types *graph = loader->graph;
 
-	graph->types = malloc(sizeof(*graph->types) * graph->type_count);
-	graph->members = malloc(sizeof(*graph->members) * MAX(graph->member_count, 1u));
-	graph->enumerators = malloc(sizeof(*graph->enumerators) * MAX(graph->enumerator_count, 1u));
-	graph->parameters = malloc(sizeof(*graph->parameters) * MAX(graph->parameter_count, 1u));
-	graph->names = malloc(graph->names_len);
-	if (!graph->types || !graph->members || !graph->enumerators || !graph->parameters ||
-	    !graph->names)
+	graph->types = malloc_filled(sizeof(*graph->types) * graph->type_count);
+	graph->members = malloc_filled(sizeof(*graph->members) * MAX(graph->member_count, 1u));
+	graph->enumerators =
+		malloc_filled(sizeof(*graph->enumerators) * MAX(graph->enumerator_count, 1u));
+	graph->parameters = malloc_filled(sizeof(*graph->parameters) * MAX(graph->parameter_count, 1u));
+	if (!graph->types || !graph->members || !graph->enumerators || !graph->parameters)
 		return hvmi_error_set(loader->err, -ENOMEM, HVMI_NO_ADDRESS,
 				      "no memory for %u types", graph->type_count);
-	memcpy(graph->names, loader->names, graph->names_len);
 	graph->types[0] = (struct type){.kind = HVMI_TYPE_VOID};
 	return 0;
 }
@@ -292,39 +290,54 @@ static int find_bit_fields(struct btf_loader *loader)
 	return 0;
 }
 
-int btf_load(const void *blob, size_t len, struct types *ret, struct hvmi_error *err)
+/* Only the strings of the blob are still needed. */
+static char *keep_names(void *blob, const struct btf_loader *loader)
 {
-	struct types graph = {0};
+	memmove(blob, loader->names, loader->names_len);
+	char *names = realloc(blob, loader->names_len);
+	return names ? names : blob;
+}
+
+static int load(const uint8_t *blob, size_t len, struct btf_loader *loader)
+{
 	struct header header;
 	uint64_t blob_len;
 
 	const char *why = parse_header(blob, len, &header, &blob_len);
 	if (why)
-		return bad_blob(err, why);
+		return bad_blob(loader->err, why);
 	if (blob_len > len)
-		return bad_blob(err, "it is cut short");
+		return bad_blob(loader->err, "it is cut short");
 
-	const uint8_t *sections = (const uint8_t *)blob + header.len;
-	struct btf_loader loader = {
-		.types = sections + header.types.offset,
-		.types_len = header.types.len,
-		.names = (const char *)sections + header.names.offset,
-		.names_len = header.names.len,
-		.graph = &graph,
-		.err = err,
-	};
-	int status = check_names(&loader);
+	const uint8_t *sections = blob + header.len;
+	loader->types = sections + header.types.offset;
+	loader->types_len = header.types.len;
+	loader->names = (const char *)sections + header.names.offset;
+	loader->names_len = header.names.len;
+	int status = check_names(loader);
 	if (status == 0 && header.layout.len)
-		status = learn_kinds(&loader, sections + header.layout.offset,
+		status = learn_kinds(loader, sections + header.layout.offset,
 				     header.layout.len / LAYOUT_BYTES);
 	else if (status == 0)
-		status = learn_kinds(&loader, NULL, 0);
-	if (status < 0 || (status = measure(&loader)) < 0 || (status = allocate(&loader)) < 0 ||
-	    (status = fill(&loader)) < 0 || (status = link_functions(&loader)) < 0 ||
-	    (status = find_bit_fields(&loader)) < 0) {
+		status = learn_kinds(loader, NULL, 0);
+	if (status < 0 || (status = measure(loader)) < 0 || (status = allocate(loader)) < 0 ||
+	    (status = fill(loader)) < 0 || (status = link_functions(loader)) < 0)
+		return status;
+	return find_bit_fields(loader);
+}
+
+int btf_load(void *blob, size_t len, struct types *ret, struct hvmi_error *err)
+{
+	struct types graph = {0};
+	struct btf_loader loader = {.graph = &graph, .err = err};
+
+	int status = load(blob, len, &loader);
+	if (status < 0) {
 		types_deinit(&graph);
+		free(blob);
 		return status;
 	}
+	graph.names = keep_names(blob, &loader);
 	status = types_freeze(&graph);
 	if (status < 0) {
 		types_deinit(&graph);

@@ -17,9 +17,10 @@
 int btf_probe(const void *bytes, size_t len, uint64_t *blob_len_ret);
 
 /*
- * Parse a whole blob (the caller's private copy) into an empty type graph and freeze it.
- * Validates everything before it is believed: -EBADMSG with a sentence. The blob is not kept.
+ * Parse a whole blob into an empty type graph and freeze it. Validates everything before it is believed:
+ * -EBADMSG with a sentence. `blob` is from malloc() and the loader's from now on, whatever comes of it:
+ * its strings stay, as the graph's names.
  */
-int btf_load(const void *blob, size_t len, struct types *ret, struct hvmi_error *err);
+int btf_load(void *blob, size_t len, struct types *ret, struct hvmi_error *err);
 
 #endif

@@ -154,7 +154,7 @@ int symbols_freeze(struct symbols *symbols)
 	if (err < 0)
 		return err;
 
-	CLEANUP_FREE uint32_t *hashes = malloc(MAX(symbols->count, 1u) * sizeof(*hashes));
+	CLEANUP_FREE uint32_t *hashes = malloc_filled(MAX(symbols->count, 1u) * sizeof(*hashes));
 	if (!hashes)
 		return -ENOMEM;
 	uint64_t secret = name_secret();

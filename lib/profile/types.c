@@ -19,7 +19,7 @@ int types_freeze(struct types *types)
 
 	for (uint32_t id = 0; id < types->type_count; id++)
 		count += is_looked_for(types, &types->types[id]);
-	CLEANUP_FREE uint32_t *ids = malloc(MAX(count, 1u) * 2 * sizeof(*ids));
+	CLEANUP_FREE uint32_t *ids = malloc_filled(MAX(count, 1u) * 2 * sizeof(*ids));
 	if (!ids)
 		return -ENOMEM;
 	uint32_t *hashes = ids + count, n = 0;

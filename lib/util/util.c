@@ -1,5 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <sys/mman.h>
+
 #include "util/util.h"
+
+/* Linux 5.14; older headers lack it, older kernels refuse it, which does no harm. */
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+/* From here on malloc() maps fresh memory. */
+#define FILLED_MIN (128 * KIB)
+
+void *malloc_filled(size_t len)
+{
+	void *p = malloc(len);
+	if (p && len >= FILLED_MIN) {
+		uintptr_t from = ((uintptr_t)p + FRAME_SIZE - 1) & -(uintptr_t)FRAME_SIZE;
+		uintptr_t to = ((uintptr_t)p + len) & -(uintptr_t)FRAME_SIZE;
+		madvise((uint8_t *)p + (from - (uintptr_t)p), to - from, MADV_POPULATE_WRITE);
+	}
+	return p;
+}
 
 int bytes_source_read(void *context, uint64_t address, void *buf, size_t len)
 {

@@ -28,6 +28,12 @@ static inline void cleanup_free(void *p)
 #define CLEANUP_FREE __attribute__((cleanup(cleanup_free)))
 
 /*
+ * malloc() for what is filled at once: large blocks get all their memory in one call, where thousands of
+ * page faults would cost more than what is computed.
+ */
+void *malloc_filled(size_t len);
+
+/*
  * Loads that come before it are done before those that come after it, also of memory that guests
  * change.
  */

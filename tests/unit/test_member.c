@@ -35,7 +35,6 @@ static void setup(void)
 	profile = profile_create();
 	ck_assert_ptr_nonnull(profile);
 	ck_assert_msg(btf_load(blob, len, &profile->types, &err) == 0, "%s", err.text);
-	free(blob);
 	vm = machine_open(HVMI_OPEN_WRITE, "arch x86\nram 0 64K\n");
 	ck_assert_msg(hvmi_space_create(vm, &config, &space, &err) == 0, "%s", err.text);
 }

@@ -19,7 +19,6 @@ static void load(void)
 	profile = profile_create();
 	ck_assert_ptr_nonnull(profile);
 	ck_assert_msg(btf_load(blob, len, &profile->types, &err) == 0, "%s", err.text);
-	free(blob);
 }
 
 static void setup(void)

@@ -92,7 +92,7 @@ static int read_addresses(struct loader *loader)
 	const struct kallsyms *kallsyms = loader->kallsyms;
 	size_t len = (size_t)kallsyms->count * address_bytes(kallsyms->address_mode);
 
-	loader->addresses = malloc(len);
+	loader->addresses = malloc_filled(len);
 	if (!loader->addresses)
 		return -ENOMEM;
 	int ret = read_table(loader, kallsyms->offsets_at, loader->addresses, len);

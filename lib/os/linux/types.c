@@ -22,11 +22,13 @@ static int load_btf_at(struct hvmi_os *os, uint64_t gpa, uint64_t *len_ret)
 	if (hvmi_vm_read(os->vm, gpa, header, sizeof(header), NULL) ||
 	    btf_probe(header, sizeof(header), &len) || len > BTF_BYTES_MAX)
 		return -ENOENT;
-	CLEANUP_FREE void *blob = malloc(len);
+	void *blob = malloc_filled(len);
 	if (!blob)
 		return -ENOMEM;
-	if (hvmi_vm_read(os->vm, gpa, blob, len, NULL))
+	if (hvmi_vm_read(os->vm, gpa, blob, len, NULL)) {
+		free(blob);
 		return -ENOENT;
+	}
 	struct hvmi_error reason;
 	int rc = btf_load(blob, len, &os->profile->types, &reason);
 	if (rc == 0)

@@ -281,13 +281,10 @@ static void *storm(void *context)
 	for (uint32_t i = 0; !atomic_load(&stop); i++) {
 		random = random * 6364136223846793005u + 1442695040888963407u;
 		uint32_t slot = (uint32_t)(random >> 33) % SLOTS;
-		if (slot % 4 == 0) {
-			/* These stay, and change their names. */
-			if (i % 64 == 0)
-				set_name(SLOT(slot), i % 128 ? 'a' : 'b');
-			continue;
-		}
-		if (alive[slot])
+		/* A quarter stays, and changes names. */
+		if (slot % 4 == 0)
+			set_name(SLOT(slot), i % 2 ? 'a' : 'b');
+		else if (alive[slot])
 			death(SLOT(slot));
 		else
 			birth(SLOT(slot), ++pid % 900000 + 1000);
@@ -615,8 +612,11 @@ START_TEST(watching_a_storm)
 	atomic_store(&stop, false);
 	meanwhile = count_reads;
 	ck_assert_int_eq(pthread_create(&thread, NULL, storm, NULL), 0);
-	for (int i = 0; i < 1000; i++) {
-		if (i == 999) {
+	bool last = false;
+	for (uint32_t i = 0; !last; i++) {
+		/* On a busy machine the storm may have to be waited for. */
+		last = i >= 1000 && changed > 10;
+		if (last) {
 			atomic_store(&stop, true);
 			pthread_join(thread, NULL);
 		}
@@ -638,7 +638,6 @@ START_TEST(watching_a_storm)
 	meanwhile = NULL;
 	ck_assert_int_eq(list(0, steady, &found, &count, &err), 0);
 	ck_assert_uint_eq(held, count);
-	ck_assert_uint_gt(changed, 0);
 	hvmi_task_watch_destroy(watch);
 }
 END_TEST

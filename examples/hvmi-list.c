@@ -86,6 +86,7 @@ int main(int argc, char **argv)
 	struct tool tool;
 	bool following = false;
 	tool_begin(&tool, usage, argc, argv);
+	tool.guestless = true;
 	while (tool_option(&tool, options) != -1)
 		following = true;
 	tool_operands(&tool, 1, 1);

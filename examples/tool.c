@@ -10,20 +10,25 @@
 static const char common_usage[] =
 	"      --json          print JSON\n"
 	"      --verbose       print what the library logs to standard error\n"
+	"  -h, --help          print this\n"
+	"      --version       print the version\n";
+
+/* Of a machine whose kernel may be Windows'. */
+static const char guest_usage[] =
 	"      --profile FILE  symbols and types of a Windows kernel (see hvmi-profiles(7))\n"
 	"      --symbol-path FOLDERS\n"
 	"                      where to look for them, separated by colons\n"
 	"      --force-profile believe FILE though it is of another kernel\n"
-	"  -h, --help          print this\n"
-	"      --version       print the version\n"
 	"\n"
-	"TARGET is a memory image, or SCHEME:WHAT[,OPTION=VALUE]...\n"
+	"TARGET is a memory image, or SCHEME:WHAT[,OPTION=VALUE]...\n";
+
+static const char exit_usage[] =
 	"Exit status: 0 all went well; 1 not found, not mapped, or incomplete; 2 usage;\n"
 	"3 the target cannot be opened; 4 no operating system was recognised; 5 out of memory,\n"
 	"or input or output fails.\n";
 
 enum {
-	OWN_OPTIONS_MAX = 12, COMMON_OPTIONS = 7,
+	OWN_OPTIONS_MAX = 12, COMMON_OPTIONS = 7, GUEST_OPTIONS = 3,
 	OPTION_JSON = 0x1000, OPTION_VERBOSE, OPTION_VERSION, OPTION_PROFILE, OPTION_SYMBOL_PATH,
 	OPTION_FORCE_PROFILE
 };
@@ -99,8 +104,11 @@ int tool_option(struct tool *tool, const struct option *own)
 		{ "symbol-path", required_argument, NULL, OPTION_SYMBOL_PATH },
 		{ "force-profile", no_argument, NULL, OPTION_FORCE_PROFILE },
 	};
+	const size_t common = tool->guestless ? COMMON_OPTIONS - GUEST_OPTIONS : COMMON_OPTIONS;
+	for (size_t i = common; i < COMMON_OPTIONS; i++)
+		all[i] = (struct option){ NULL, 0, NULL, 0 };
 	for (size_t i = 0; own && own[i].name && i < OWN_OPTIONS_MAX; i++)
-		all[COMMON_OPTIONS + i] = own[i];
+		all[common + i] = own[i];
 	for (;;) {
 		int c = getopt_long(tool->operand_count, tool->operands, "h", all, NULL);
 		if (c == OPTION_JSON) {
@@ -114,7 +122,8 @@ int tool_option(struct tool *tool, const struct option *own)
 		} else if (c == OPTION_FORCE_PROFILE) {
 			tool->force_profile = true;
 		} else if (c == 'h') {
-			printf("%s%s", tool->usage, common_usage);
+			printf("%s%s%s%s", tool->usage, common_usage, tool->guestless ? "\n" : guest_usage,
+			       exit_usage);
 			see_output_arrived();
 			exit(TOOL_OK);
 		} else if (c == OPTION_VERSION) {

@@ -29,6 +29,7 @@ struct tool {
 	int operand_count;
 	bool json, verbose, force_profile;
 	bool pause;			/* set by tools that have the option */
+	bool guestless;			/* set by tools that look into no guest */
 	const char *profile, *symbol_path;	/* of the guest's kernel, or NULL */
 	bool in_list, had_item;		/* of a JSON array */
 	enum tool_exit status;

@@ -173,6 +173,7 @@ static void log_line(void *context, uint32_t level, const char *message)
 struct hvmi_open_options tool_open_options(const struct tool *tool)
 {
 	return (struct hvmi_open_options){ .size = sizeof(struct hvmi_open_options),
+					   .flags = tool->write ? HVMI_OPEN_WRITE : 0,
 					   .log = tool->verbose ? log_line : NULL };
 }
 

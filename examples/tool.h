@@ -30,6 +30,7 @@ struct tool {
 	bool json, verbose, force_profile;
 	bool pause;			/* set by tools that have the option */
 	bool guestless;			/* set by tools that look into no guest */
+	bool write;			/* set by tools that change the guest, before it is opened */
 	const char *profile, *symbol_path;	/* of the guest's kernel, or NULL */
 	bool in_list, had_item;		/* of a JSON array */
 	enum tool_exit status;

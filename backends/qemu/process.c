@@ -123,6 +123,22 @@ int process_open_memory(pid_t pid, bool write, int *fd_ret)
 	return 0;
 }
 
+unsigned long long process_start_of(pid_t tid)
+{
+	char path[64], line[1024];
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)tid);
+	FILE *f = fopen(path, "re");
+	unsigned long long start = 0;
+	/* Behind the name, which may hold anything: proc(5), field 22. */
+	const char *end = f && fgets(line, sizeof(line), f) ? strrchr(line, ')') : NULL;
+	if (end)
+		sscanf(end, ") %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
+		       "%*s %*s %llu", &start);
+	if (f)
+		fclose(f);
+	return start;
+}
+
 pid_t process_of_thread(pid_t tid)
 {
 	char path[64], line[256];

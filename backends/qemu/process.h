@@ -24,6 +24,9 @@ int process_open_file(pid_t pid, const struct process_area *area, int *fd_ret);
 /* Open the process's memory for reading, and for writing where that is allowed. */
 int process_open_memory(pid_t pid, bool write, int *fd_ret);
 
+/* When a thread was started, in clock ticks since the host was; 0: there is none. */
+unsigned long long process_start_of(pid_t tid);
+
 /* The process that a thread belongs to, or 0. */
 pid_t process_of_thread(pid_t tid);
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "process.h"
 #include "run.h"
 
 static int compare_indexes(const void *a, const void *b)
@@ -28,6 +29,7 @@ static int take_vcpus(struct qemu *q, const json_t *cpus, struct hvmi_error *err
 			json_object_get(json_array_get(cpus, i), "cpu-index"));
 	qsort(q->cpu_index, count, sizeof(*q->cpu_index), compare_indexes);
 	q->vcpu_count = (uint32_t)count;
+	q->thread = (int)json_integer_value(json_object_get(json_array_get(cpus, 0), "thread-id"));
 	const char *target = json_string_value(json_object_get(json_array_get(cpus, 0), "target"));
 	if (target && (!strcmp(target, "x86_64") || !strcmp(target, "i386")))
 		q->arch = HVMI_ARCH_X86;
@@ -43,6 +45,20 @@ static void take_version(struct qemu *q, const json_t *version)
 		 (int)json_integer_value(json_object_get(v, "major")),
 		 (int)json_integer_value(json_object_get(v, "minor")),
 		 (int)json_integer_value(json_object_get(v, "micro")));
+}
+
+/* By its process, which only it has had: a UUID need not be set, and may be copied. */
+static int take_identity(struct qemu *q, struct hvmi_error *err)
+{
+	json_t *answer;
+	int rc = monitor_command(&q->monitor, "query-uuid", NULL, &answer, err);
+	if (rc)
+		return rc;
+	const char *uuid = json_string_value(json_object_get(answer, "UUID"));
+	snprintf(q->identity, sizeof(q->identity), "QEMU, UUID %.36s, thread %d since %llu",
+		 uuid ? uuid : "?", q->thread, process_start_of(q->thread));
+	json_decref(answer);
+	return 0;
 }
 
 static int ask(struct qemu *q, struct hvmi_error *err)
@@ -66,7 +82,8 @@ static int ask(struct qemu *q, struct hvmi_error *err)
 		return rc;
 	q->tcg = !json_is_true(json_object_get(answer, "enabled"));
 	json_decref(answer);
-	return ram_open(&q->ram, &q->monitor, q->host, err);
+	rc = take_identity(q, err);
+	return rc ? rc : ram_open(&q->ram, &q->monitor, q->host, err);
 }
 
 void qemu_close(void *machine)
@@ -209,6 +226,23 @@ int qemu_resume(void *machine, struct hvmi_error *err)
 	q->paused = rc;
 	pthread_mutex_unlock(&q->lock);
 	return rc;
+}
+
+int qemu_identity(void *machine, char *buf, size_t size)
+{
+	const struct qemu *q = machine;
+	int len = snprintf(buf, size, "%s", q->identity);
+	return len > 0 && (size_t)len < size ? 0 : -EOVERFLOW;
+}
+
+int qemu_adopt_pause(void *machine, struct hvmi_error *err)
+{
+	struct qemu *q = machine;
+	(void)err;
+	pthread_mutex_lock(&q->lock);
+	q->others_paused = false;
+	pthread_mutex_unlock(&q->lock);
+	return 0;
 }
 
 int qemu_capability(void *machine, uint32_t capability, struct hvmi_error *err)

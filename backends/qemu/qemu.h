@@ -57,6 +57,8 @@ struct qemu {
 	bool tcg;		/* it translates code, and does not see it change */
 	bool write_plain;	/* even so, write without telling it */
 	char version[24];
+	int thread;		/* of its first vCPU, on QEMU's host */
+	char identity[96];	/* as the method gives it */
 	uint32_t vcpu_count;
 	struct qemu_vcpu *vcpus;
 	uint32_t *cpu_index;	/* QEMU's, by ours */
@@ -89,6 +91,8 @@ int qemu_map(void *machine, uint32_t index, const void **ret);
 int qemu_next_data(void *machine, uint32_t index, uint64_t gpa, struct hvmi_range *ret);
 int qemu_pause(void *machine, struct hvmi_error *err);
 int qemu_resume(void *machine, struct hvmi_error *err);
+int qemu_identity(void *machine, char *buf, size_t size);
+int qemu_adopt_pause(void *machine, struct hvmi_error *err);
 int qemu_get_registers(void *machine, uint32_t vcpu, struct hvmi_registers *ret,
 		       struct hvmi_error *err);
 int qemu_set_registers(void *machine, uint32_t vcpu, const struct hvmi_registers *values,
@@ -113,7 +117,8 @@ int qemu_event_answer(void *machine, const struct hvmi_event *event,
 	.capability = qemu_capability, .events_open = qemu_events_open,                            \
 	.events_close = qemu_events_close, .event_request = qemu_event_request,                    \
 	.event_cancel = qemu_event_cancel, .event_next = qemu_event_next,                          \
-	.event_answer = qemu_event_answer
+	.event_answer = qemu_event_answer, .identity = qemu_identity,                              \
+	.adopt_pause = qemu_adopt_pause
 
 /* What each module exports. */
 HVMI_API const struct hvmi_backend *hvmi_backend_entry(uint32_t version_major,

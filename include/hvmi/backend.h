@@ -211,6 +211,18 @@ struct hvmi_backend {
 	 * then drops what it has mapped. NULL: that never happens.
 	 */
 	uint64_t (*map_generation)(void *machine);
+
+	/* Since 1.0, optional: what programs leave that were killed. */
+	/**
+	 * Text that no other machine that this host has, or had since it was started, would give: an
+	 * undo journal is found and judged by it. NULL: the scheme and the size of RAM must do.
+	 */
+	int (*identity)(void *machine, char *buf, size_t size);
+	/**
+	 * Called while paused: that it stood before was the doing of a program that was killed, so
+	 * resume() is to let it run. NULL: what a killed program pauses does not stay so.
+	 */
+	int (*adopt_pause)(void *machine, struct hvmi_error *err);
 };
 
 /**

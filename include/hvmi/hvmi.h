@@ -18,6 +18,8 @@
 #include <hvmi/view.h>
 #include <hvmi/profile.h>
 #include <hvmi/os.h>
+#include <hvmi/journal.h>
+#include <hvmi/quiet.h>
 #include <hvmi/pe.h>
 #include <hvmi/windows.h>
 

@@ -25,6 +25,16 @@ struct os_fact {
 
 struct task_reuse;
 
+/* The kernel stack of a thread of a machine that stands still. */
+struct os_stack {
+	uint64_t object;		/* as hvmi_task */
+	int32_t pid, tgid;
+	char name[64];
+	uint64_t start, end;
+	uint64_t sp;			/* where it was switched out; old if it runs */
+	bool running;			/* on a CPU, as the OS sees it */
+};
+
 /* One operating system. */
 struct os_ops {
 	enum hvmi_os_kind kind;
@@ -50,6 +60,13 @@ struct os_ops {
 			 struct hvmi_error *err);
 	int (*task_current)(struct hvmi_os *os, uint32_t vcpu, uint32_t flags,
 			    struct hvmi_task *ret, struct hvmi_error *err);
+
+	/*
+	 * Kernel stacks of all threads that have one, idle ones too; each() ends it by anything but
+	 * 0. May be NULL: -ENOTSUP.
+	 */
+	int (*stacks)(struct hvmi_os *os, int (*each)(void *context, const struct os_stack *stack),
+		      void *context, struct hvmi_error *err);
 
 	int (*module_begin)(struct hvmi_os *os, uint32_t flags, void **state_ret,
 			    struct hvmi_error *err);

@@ -209,7 +209,11 @@ HVMI_API int hvmi_vm_pause(struct hvmi_vm *vm, struct hvmi_error *err)
 		if (!vm->backend.pause || !vm->backend.resume)
 			return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
 					      "%s machines cannot be paused", vm->backend.scheme);
+		if (vm->held)
+			vm->held(vm->held_context, true);
 		int rc = vm->backend.pause(vm->machine, err);
+		if (rc && vm->held)
+			vm->held(vm->held_context, false);
 		if (rc)
 			return rc;
 		vm_still_again(vm);
@@ -232,6 +236,8 @@ HVMI_API int hvmi_vm_resume(struct hvmi_vm *vm, struct hvmi_error *err)
 			atomic_store(&vm->still, still);
 			return rc;
 		}
+		if (vm->held)
+			vm->held(vm->held_context, false);
 	}
 	vm->pauses--;
 	vm_refresh(vm);

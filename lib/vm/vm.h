@@ -43,6 +43,9 @@ struct hvmi_vm {
 	struct physmap *physmap;	/* of the ranges without a pointer; NULL: they are copied */
 	bool pointers;			/* some memory is reached by host pointers */
 	uint32_t pauses;
+	/* Told before the first pause and after the last resume, or NULL: see hook/journal.h. */
+	void (*held)(void *context, bool held);
+	void *held_context;
 	/*
 	 * 0 while the machine runs; else a number that stands for this state of its memory: another
 	 * one after each pause, and after each write of ours.

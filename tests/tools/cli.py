@@ -19,7 +19,7 @@ TOOLS, MAN = (pathlib.Path(argument).resolve() for argument in sys.argv[1:3])
 OPERANDS = {
     "info": [], "list": [], "maps": ["1"], "modules": [], "ps": [], "read": ["0", "16"],
     "callbacks": [], "drivers": [], "handles": ["1"], "registry": ["SYSTEM", "Select"],
-    "struct": ["task_struct"], "symbol": ["init_task"], "translate": ["init_task"],
+    "recover": [], "struct": ["task_struct"], "symbol": ["init_task"], "translate": ["init_task"],
 }
 OPTIONAL = {"registry"}     # tools whose operands may be left out
 OK, PARTIAL, USAGE, TARGET, OS, INTERNAL = range(6)
@@ -115,6 +115,7 @@ class Usage(Case):
                           ("translate", "x", "0", "--root", "0", "--levels", "6"),
                           ("translate", "x", "0", "--root", "0", "--levels", "1"),
                           ("translate", "x", "0", "--root", "here"),
+                          ("recover", "x", "--wait", "long"),
                           ("translate", "x", "0", "--all", "--root", "0")):
             self.fails(USAGE, *arguments)
 
@@ -173,7 +174,7 @@ class Targets(Case):
                        self.file("odd", bytes(4097)),
                        self.sim("ram 0 1M", "ram 0x100000000 4K", "vcpu 0 cr3 0")):
             for name, operands in OPERANDS.items():
-                if name == "list":
+                if name in ("list", "recover"):
                     continue
                 if name == "read":
                     operands = ["kernel:linux_banner", "1"]

@@ -375,6 +375,7 @@ const struct os_ops *linux_ops(void)
 		.task_next = linux_task_next,
 		.task_end = linux_task_end,
 		.task_strings = linux_task_strings,
+		.stacks = linux_stacks,
 		.module_begin = linux_module_begin,
 		.module_next = linux_module_next,
 		.module_end = linux_module_end,

@@ -13,6 +13,8 @@
 /* Where x86-64 Linux maps its image: Documentation/arch/x86/x86_64/mm.rst. */
 #define LINUX_IMAGE_FIRST 0xffffffff80000000ull
 #define LINUX_IMAGE_LAST 0xffffffffbfffffffull
+/* The kernel's half of the space. */
+#define LINUX_KERNEL_FIRST 0xff00000000000000ull
 /* CONFIG_PHYSICAL_START, where an image is linked to be loaded. */
 #define LINUX_PHYSICAL_START 0x1000000ull
 
@@ -148,6 +150,8 @@ int linux_task_next(void *state, struct hvmi_task *ret, struct hvmi_error *err);
 void linux_task_end(void *state);
 int linux_task_strings(struct hvmi_os *os, const struct hvmi_task *task, int which, char *buf,
 		       size_t size, size_t *len_ret, struct hvmi_error *err);
+int linux_stacks(struct hvmi_os *os, int (*each)(void *context, const struct os_stack *stack),
+		 void *context, struct hvmi_error *err);
 int linux_module_begin(struct hvmi_os *os, uint32_t flags, void **state_ret,
 		       struct hvmi_error *err);
 int linux_module_next(void *state, struct hvmi_module *ret, struct hvmi_error *err);

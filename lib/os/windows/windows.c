@@ -313,6 +313,7 @@ static void detach(struct hvmi_os *os)
 		.task_begin = windows_task_begin, .task_next = windows_task_next,                  \
 		.task_end = windows_task_end, .task_strings = windows_task_strings,                \
 		.task_path = windows_task_path, .task_current = windows_task_current,             \
+		.stacks = windows_stacks,                                                          \
 		.module_begin = windows_module_begin, .module_next = windows_module_next,          \
 		.module_begin_task = windows_module_begin_task,                                    \
 		.module_end = windows_module_end, .region_begin = windows_region_begin,            \

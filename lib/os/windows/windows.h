@@ -165,6 +165,8 @@ int windows_task_path(struct hvmi_os *os, const struct hvmi_task *task, char *bu
 		      struct hvmi_error *err);
 int windows_task_current(struct hvmi_os *os, uint32_t vcpu, uint32_t flags, struct hvmi_task *ret,
 			 struct hvmi_error *err);
+int windows_stacks(struct hvmi_os *os, int (*each)(void *context, const struct os_stack *stack),
+		   void *context, struct hvmi_error *err);
 /* The _EPROCESS and _ETHREAD that a vCPU runs. As hvmi_task_current(). */
 int windows_current(const struct hvmi_os *os, struct hvmi_space *space, uint32_t vcpu,
 		    uint64_t *process_ret, uint64_t *thread_ret, struct hvmi_error *err);

@@ -16,6 +16,7 @@
 #include <hvmi/insn.h>
 #include <hvmi/event.h>
 #include <hvmi/view.h>
+#include <hvmi/hook.h>
 #include <hvmi/profile.h>
 #include <hvmi/os.h>
 #include <hvmi/journal.h>

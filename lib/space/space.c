@@ -43,17 +43,32 @@ HVMI_API int hvmi_space_create(struct hvmi_vm *vm, const struct hvmi_space_confi
 	return 0;
 }
 
+/* A vCPU, and what is known of it already. */
+struct cpu {
+	struct hvmi_vm *vm;
+	uint32_t vcpu;
+	const struct hvmi_registers *known;	/* or NULL */
+};
+
+static int cpu_register(const struct cpu *cpu, uint32_t id, uint64_t *ret)
+{
+	if (cpu->known && hvmi_registers_get(cpu->known, id, ret) == 0)
+		return 0;
+	return hvmi_vm_register(cpu->vm, cpu->vcpu, id, ret);
+}
+
 /* A control register; what it is needed for is part of the sentence. */
-static int control_register(struct hvmi_vm *vm, uint32_t vcpu, uint32_t id, uint64_t *ret,
+static int control_register(const struct cpu *cpu, uint32_t id, uint64_t *ret,
 			    struct hvmi_error *err)
 {
-	int rc = hvmi_vm_register(vm, vcpu, id, ret);
+	int rc = cpu_register(cpu, id, ret);
 	if (rc == -ENOENT)
-		return hvmi_error_set(err, rc, HVMI_NO_ADDRESS, "the machine has no vCPU %u", vcpu);
+		return hvmi_error_set(err, rc, HVMI_NO_ADDRESS, "the machine has no vCPU %u",
+				      cpu->vcpu);
 	if (rc)
 		return hvmi_error_set(err, rc, HVMI_NO_ADDRESS,
 				      "the address space of vCPU %u cannot be told: its %s cannot "
-				      "be read (%s)", vcpu, hvmi_register_name(id),
+				      "be read (%s)", cpu->vcpu, hvmi_register_name(id),
 				      hvmi_error_name(rc));
 	return 0;
 }
@@ -62,27 +77,27 @@ static int control_register(struct hvmi_vm *vm, uint32_t vcpu, uint32_t id, uint
  * EFER, or what must be in it: ELF cores of QEMU do not have it. Tables above 4 GiB can only be
  * referred to in long mode, and every 64-bit system that uses it disables execution by page.
  */
-static int efer_of_vcpu(struct hvmi_vm *vm, uint32_t vcpu, uint64_t *ret, struct hvmi_error *err)
+static int efer_of_vcpu(const struct cpu *cpu, uint64_t *ret, struct hvmi_error *err)
 {
 	uint64_t gdtr, idtr;
-	if (hvmi_vm_register(vm, vcpu, HVMI_X86_EFER, ret) == -ENOTSUP &&
-	    hvmi_vm_register(vm, vcpu, HVMI_X86_GDTR_BASE, &gdtr) == 0 &&
-	    hvmi_vm_register(vm, vcpu, HVMI_X86_IDTR_BASE, &idtr) == 0 &&
+	if (cpu_register(cpu, HVMI_X86_EFER, ret) == -ENOTSUP &&
+	    cpu_register(cpu, HVMI_X86_GDTR_BASE, &gdtr) == 0 &&
+	    cpu_register(cpu, HVMI_X86_IDTR_BASE, &idtr) == 0 &&
 	    gdtr > UINT32_MAX && idtr > UINT32_MAX) {
 		*ret = EFER_LMA | EFER_NXE;
 		return 0;
 	}
-	return control_register(vm, vcpu, HVMI_X86_EFER, ret, err);
+	return control_register(cpu, HVMI_X86_EFER, ret, err);
 }
 
 /* 4.1.1: the four paging modes. */
-static int mode_of_vcpu(struct hvmi_vm *vm, uint32_t vcpu, struct hvmi_space_config *config,
+static int mode_of_vcpu(const struct cpu *cpu, struct hvmi_space_config *config,
 			struct hvmi_error *err)
 {
 	uint64_t cr4, efer;
-	int rc = control_register(vm, vcpu, HVMI_X86_CR3, &config->root, err);
+	int rc = control_register(cpu, HVMI_X86_CR3, &config->root, err);
 	if (!rc)
-		rc = control_register(vm, vcpu, HVMI_X86_CR4, &cr4, err);
+		rc = control_register(cpu, HVMI_X86_CR4, &cr4, err);
 	if (rc)
 		return rc;
 	if (!(cr4 & CR4_PAE)) {
@@ -90,7 +105,7 @@ static int mode_of_vcpu(struct hvmi_vm *vm, uint32_t vcpu, struct hvmi_space_con
 		config->flags = cr4 & CR4_PSE ? HVMI_SPACE_PSE : 0;
 		return 0;
 	}
-	rc = efer_of_vcpu(vm, vcpu, &efer, err);
+	rc = efer_of_vcpu(cpu, &efer, err);
 	if (rc)
 		return rc;
 	/* With paging on LMA equals LME; backends that read it from a dump may know only one. */
@@ -102,6 +117,20 @@ static int mode_of_vcpu(struct hvmi_vm *vm, uint32_t vcpu, struct hvmi_space_con
 	return 0;
 }
 
+int space_config_of_vcpu(struct hvmi_vm *vm, uint32_t vcpu, const struct hvmi_registers *known,
+			 struct hvmi_space_config *ret, struct hvmi_error *err)
+{
+	const struct cpu cpu = { .vm = vm, .vcpu = vcpu, .known = known };
+	struct hvmi_space_config config = { .size = sizeof(config) };
+	uint64_t cr0;
+	int rc = control_register(&cpu, HVMI_X86_CR0, &cr0, err);
+	if (!rc && cr0 & CR0_PG)
+		rc = mode_of_vcpu(&cpu, &config, err);
+	if (!rc)
+		*ret = config;
+	return rc;
+}
+
 HVMI_API int hvmi_space_create_vcpu(struct hvmi_vm *vm, uint32_t vcpu, struct hvmi_space **ret,
 				    struct hvmi_error *err)
 {
@@ -110,11 +139,8 @@ HVMI_API int hvmi_space_create_vcpu(struct hvmi_vm *vm, uint32_t vcpu, struct hv
 	if (vm->description.arch == HVMI_ARCH_ARM64)
 		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
 				      "address spaces of arm64 vCPUs are not known");
-	struct hvmi_space_config config = { .size = sizeof(config) };
-	uint64_t cr0;
-	int rc = control_register(vm, vcpu, HVMI_X86_CR0, &cr0, err);
-	if (!rc && cr0 & CR0_PG)
-		rc = mode_of_vcpu(vm, vcpu, &config, err);
+	struct hvmi_space_config config;
+	int rc = space_config_of_vcpu(vm, vcpu, NULL, &config, err);
 	return rc ? rc : hvmi_space_create(vm, &config, ret, err);
 }
 

@@ -235,6 +235,10 @@ static inline bool space_quick_walk(const struct hvmi_space *space, uint64_t gva
 /* Begin and end; for what uses a translation later, when it may have changed anyway. */
 int space_resolve(struct hvmi_space *space, uint64_t gva, uint64_t *gpa_ret, uint64_t *left_ret);
 
+/* How a vCPU translates; its registers are asked for unless they are @p known (NULL: none is). */
+int space_config_of_vcpu(struct hvmi_vm *vm, uint32_t vcpu, const struct hvmi_registers *known,
+			 struct hvmi_space_config *ret, struct hvmi_error *err);
+
 /* Fill in levels, root and the like from space->config; -EINVAL: it makes no sense. */
 int space_set_mode(struct hvmi_space *space, struct hvmi_error *err);
 

@@ -68,6 +68,8 @@ HVMI_API void hvmi_events_close(struct hvmi_events *events)
 {
 	if (!events)
 		return;
+	if (events->hooks)
+		events->hooks_close(events->hooks);
 	events->vm->backend.events_close(events->vm->machine);
 	events->vm->events = NULL;
 	free_list(events->waiting);

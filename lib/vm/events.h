@@ -23,6 +23,9 @@ struct hvmi_events {
 	size_t request_count, request_room;
 	struct taken *waiting, *spare;
 	uint32_t answers;	/* HVMI_ANSWER_* that this machine cannot carry out */
+	/* Who takes the events, and has to give back what it has placed; or NULL. */
+	void *hooks;
+	void (*hooks_close)(void *hooks);
 };
 
 #endif

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An event, and the hooks that it is about. */
+#include <time.h>
+
+#include "hook/hook.h"
+
+#define EFER_LMA (1u << 10)
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+void call_hook(struct turn *turn, struct hvmi_hook *hook, struct hvmi_hook_event *told)
+{
+	struct hvmi_hooks *hooks = turn->hooks;
+	struct hvmi_verdict verdict = { .size = sizeof(verdict),
+					.registers = &hooks->verdict_registers,
+					.data = hooks->verdict_data };
+	memset(hooks->verdict_registers.known, 0, sizeof(hooks->verdict_registers.known));
+	told->size = sizeof(*told);
+	told->hooks = hooks;
+	told->hook = hook;
+	told->event = turn->event;
+	told->registers = turn->event->registers;
+	told->kind = hook->kind;
+	hook->hits++;
+	hook->called_at = turn->event->id;
+	hooks->hits++;
+	if (!turn->first)
+		turn->first = hook;
+	uint64_t begun = now_ns();
+	hook->callback(hook->context, told, &verdict);
+	hook->time_ns += now_ns() - begun;
+	if (hooks->events)
+		verdict_merge(turn, hook, &verdict);
+}
+
+void call_execute(struct turn *turn, struct place *place, uint64_t gva, bool by_gva)
+{
+	for (struct ref *ref = place->first; ref && turn->hooks->events; ref = ref->next) {
+		struct hvmi_hook *hook = ref->hook;
+		if (!hook_awake(turn, hook))
+			continue;
+		if ((hook->space && hook->address != gva) || !hook_reached(turn, hook, by_gva)) {
+			hook->filtered++;
+			continue;
+		}
+		struct hvmi_hook_event told = { .gva = gva, .gpa = by_gva ? turn->event->gpa :
+									    place->key };
+		call_hook(turn, hook, &told);
+	}
+}
+
+/* Nobody's: the caller's own, or one whose hook has gone. */
+static int other(struct turn *turn, struct hvmi_error *err)
+{
+	struct hvmi_hooks *hooks = turn->hooks;
+	hooks->others++;
+	if (!hooks->options.other)
+		return pass_on(turn, err);
+	hooks->options.other(hooks->options.context, turn->event);
+	return 0;
+}
+
+static int finish(struct turn *turn, struct place *place, struct hvmi_error *err)
+{
+	if (!turn->hooks->events)
+		return 0;
+	if (!turn->first)
+		turn->hooks->filtered++;
+	return verdict_carry_out(turn, place, err);
+}
+
+static int breakpoint_event(struct turn *turn, struct hvmi_error *err)
+{
+	struct place *place = place_find(turn->hooks, PLACE_BREAKPOINT, turn->event->gva);
+	if (!place)
+		return other(turn, err);
+	call_execute(turn, place, turn->event->gva, true);
+	return finish(turn, NULL, err);
+}
+
+static int watchpoint_event(struct turn *turn, struct hvmi_error *err)
+{
+	struct place *place = place_watchpoint_at(turn->hooks, turn->event->gva);
+	if (!place)
+		return other(turn, err);
+	for (struct ref *ref = place->first; ref && turn->hooks->events; ref = ref->next) {
+		struct hvmi_hook *hook = ref->hook;
+		if (!hook_awake(turn, hook))
+			continue;
+		if (!hook_reached(turn, hook, true)) {
+			hook->filtered++;
+			continue;
+		}
+		struct hvmi_hook_event told = {
+			.flags = HVMI_HOOK_EVENT_DONE | HVMI_HOOK_EVENT_INEXACT, .gpa = HVMI_NO_ADDRESS,
+			.gva = turn->event->gva, .len = turn->event->len,
+			.access = turn->event->access,
+		};
+		call_hook(turn, hook, &told);
+	}
+	return finish(turn, NULL, err);
+}
+
+/* CR3 without what is not address: in long mode PCID. */
+static bool is_other_root(const struct hvmi_event *e)
+{
+	uint64_t efer = 0;
+	hvmi_registers_get(e->registers, HVMI_X86_EFER, &efer);
+	uint32_t paging = efer & EFER_LMA ? HVMI_PAGING_X86_4LEVEL : HVMI_PAGING_X86_PAE;
+	return root_of(e->old_value, paging) != root_of(e->new_value, paging);
+}
+
+/* What the hook wants to know of the writes that its place tells. */
+static bool is_wanted(const struct hvmi_hook *hook, const struct hvmi_event *e)
+{
+	switch (hook->kind) {
+	case HVMI_HOOK_REGISTER:
+	case HVMI_HOOK_MSR:
+		if (hook->flags & HVMI_HOOK_ON_CHANGE && e->old_value == e->new_value)
+			return false;
+		return e->old_value == e->new_value ||
+		       (e->old_value ^ e->new_value) & ~hook->request.ignored;
+	case HVMI_HOOK_DESCRIPTOR:
+		return !hook->request.reg || hook->request.reg == e->reg;
+	case HVMI_HOOK_PROCESS_SWITCH:
+		return is_other_root(e);
+	default:
+		return true;
+	}
+}
+
+static void call_event(struct turn *turn, struct place *place)
+{
+	for (struct ref *ref = place->first; ref && turn->hooks->events; ref = ref->next) {
+		struct hvmi_hook *hook = ref->hook;
+		if (!hook_awake(turn, hook))
+			continue;
+		if (!is_wanted(hook, turn->event)) {
+			hook->filtered++;
+			continue;
+		}
+		struct hvmi_hook_event told = {
+			.gva = turn->event->gva, .gpa = turn->event->gpa,
+			.access = turn->event->access,
+		};
+		call_hook(turn, hook, &told);
+	}
+}
+
+static int kind_event(struct turn *turn, uint64_t which, struct hvmi_error *err)
+{
+	struct place *place = place_find(turn->hooks, PLACE_EVENT,
+					 place_event_key(turn->event->kind, which));
+	if (!place)
+		return other(turn, err);
+	call_event(turn, place);
+	return finish(turn, NULL, err);
+}
+
+/* Whether there is an int3 of the guest's own: it may be one of ours that has gone meanwhile. */
+static bool guest_has_int3(struct turn *turn, uint64_t gpa)
+{
+	uint8_t bytes[HVMI_INSN_BYTES];
+	uint32_t len = MAX(turn->event->insn_length, 1);
+	/* With prefixes, it is the last byte. */
+	if (len > sizeof(bytes) || gpa == HVMI_NO_ADDRESS ||
+	    hvmi_vm_read(turn->hooks->vm, gpa, bytes, len, NULL))
+		return true;
+	return bytes[len - 1] == INT3;
+}
+
+static int int3_event(struct turn *turn, struct hvmi_error *err)
+{
+	struct hvmi_hooks *hooks = turn->hooks;
+	const struct hvmi_event *e = turn->event;
+	struct hvmi_space *space;
+	uint64_t gpa = e->gpa;
+	if (gpa == HVMI_NO_ADDRESS && (cpu_space(turn, &space, NULL) ||
+				       hvmi_space_translate(space, e->gva, &gpa)))
+		gpa = HVMI_NO_ADDRESS;
+	struct place *ours = place_find(hooks, PLACE_INT3, gpa);
+	if (ours && ours->placed) {
+		turn->step_over = ours->step_over;
+		call_execute(turn, ours, e->gva, false);
+		if (hooks->events && hooks->page_ref_count && ours->original != INT3)
+			call_accesses(turn, false);
+		/* Where the guest has one too, it gets its exception. */
+		if (!hooks->events || ours->original != INT3)
+			return finish(turn, ours, err);
+	} else if (!guest_has_int3(turn, gpa)) {
+		const struct hvmi_answer plain = { .size = sizeof(plain) };
+		hooks->others++;
+		return hvmi_events_answer(hooks->events, e, &plain, err);
+	}
+	struct place *place = place_find(hooks, PLACE_EVENT, place_event_key(e->kind, 0));
+	if (place)
+		call_event(turn, place);
+	if (!place && !turn->first)
+		return other(turn, err);
+	return finish(turn, NULL, err);
+}
+
+static int access_event(struct turn *turn, struct hvmi_error *err)
+{
+	struct hvmi_hooks *hooks = turn->hooks;
+	struct place *page = place_find(hooks, PLACE_PAGE,
+					turn->event->gpa / FRAME_SIZE * FRAME_SIZE);
+	if (!page)
+		return other(turn, err);
+	turn->step_over = page->step_over;
+	if (!(turn->event->flags & HVMI_EVENT_IN_PAGE_WALK))
+		call_accesses(turn, true);
+	for (struct ref *ref = page->first; hooks->events && ref; ref = ref->next)
+		if (hook_awake(turn, ref->hook) && ref->hook->called_at != turn->event->id)
+			ref->hook->filtered++;
+	return finish(turn, page, err);
+}
+
+static int deal(struct turn *turn, struct hvmi_error *err)
+{
+	const struct hvmi_event *e = turn->event;
+	int rc;
+	switch (e->kind) {
+	case HVMI_EVENT_BREAKPOINT:
+		return e->insn_length ? int3_event(turn, err) : breakpoint_event(turn, err);
+	case HVMI_EVENT_WATCHPOINT:
+		return watchpoint_event(turn, err);
+	case HVMI_EVENT_ACCESS:
+		return access_event(turn, err);
+	case HVMI_EVENT_STEP:
+		return step_event(turn, err);
+	case HVMI_EVENT_UNIMPLEMENTED:
+		return step_unimplemented(turn, err);
+	case HVMI_EVENT_DEBUG:
+		return step_by_trap_flag(turn, &rc, err) ? rc : kind_event(turn, 0, err);
+	case HVMI_EVENT_REGISTER:
+		return kind_event(turn, e->reg, err);
+	case HVMI_EVENT_MSR:
+		return kind_event(turn, e->msr, err);
+	default:
+		return kind_event(turn, 0, err);
+	}
+}
+
+int dispatch_event(struct hvmi_hooks *hooks, const struct hvmi_event *event, struct hvmi_error *err)
+{
+	struct turn turn;
+	/* Not the instruction and its error, which are large. */
+	memset(&turn, 0, offsetof(struct turn, insn));
+	memset(&turn.winner, 0, sizeof(turn) - offsetof(struct turn, winner));
+	turn.hooks = hooks;
+	turn.event = event;
+	turn.serial = hooks->serial;
+	turn.insn_rc = 1;
+	turn.vcpu = event->vcpu < hooks->vm->description.vcpus ? &hooks->vcpus[event->vcpu] : NULL;
+	turn.rip_known = hvmi_registers_get(event->registers, HVMI_X86_RIP, &turn.rip) == 0;
+	if (!turn.vcpu)
+		return hvmi_error_set(err, -EBADMSG, HVMI_NO_ADDRESS,
+				      "the machine tells of a vCPU %u that it does not have",
+				      event->vcpu);
+	memset(hooks->merged_registers.known, 0, sizeof(hooks->merged_registers.known));
+	hooks->events_taken++;
+	hooks->turn = &turn;
+	int rc = deal(&turn, err);
+	hooks->turn = NULL;
+	return rc;
+}

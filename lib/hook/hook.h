@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside the hooks of a machine. */
+#ifndef HVMI_LIB_HOOK_H
+#define HVMI_LIB_HOOK_H
+
+#include <hvmi/hook.h>
+
+#include "vm/events.h"
+
+#define INT3 0xcc
+/* Of CR3 what is address: no PCID, nor the bit that keeps translations. */
+static inline uint64_t root_of(uint64_t cr3, uint32_t paging)
+{
+	return cr3 & (paging == HVMI_PAGING_X86_PAE ? 0xffffffe0ull : 0x000ffffffffff000ull);
+}
+/* Events that one call of dispatch takes. */
+#define DISPATCH_MAX 1024
+
+/* What a machine can do, asked once: asking may cost hypercalls. */
+enum ability {
+	CAN_BREAKPOINTS = 1 << 0,
+	CAN_INT3 = 1 << 1,
+	CAN_VIEWS = 1 << 2,	/* with other frames, and pages for them */
+	CAN_ACCESS = 1 << 3,
+	CAN_STEP = 1 << 4,
+	CAN_FAST_STEP = 1 << 5,
+	CAN_EMULATE = 1 << 6,
+	CAN_EMULATE_DATA = 1 << 7,
+	CAN_WATCHPOINTS = 1 << 8,
+	CAN_SET_REGISTERS = 1 << 9,
+	CAN_INJECT = 1 << 10,
+	CAN_DENY = 1 << 11,
+	CAN_DEBUG = 1 << 12,
+	CAN_UNIMPLEMENTED = 1 << 13,
+	CAN_DECODE = 1 << 14,	/* the library, not the machine */
+	HAS_ONE_VCPU = 1 << 15
+};
+uint32_t plan_abilities(struct hvmi_vm *vm);
+
+/* The best mechanism; the request is checked. Address and space count only as far as they are given. */
+int plan_make(struct hvmi_vm *vm, uint32_t abilities, const struct hvmi_hook_request *request,
+	      struct hvmi_hook_plan *ret, struct hvmi_error *err);
+
+/* Where something is in a machine: what hooks of the same kind and address share. */
+enum place_type { PLACE_BREAKPOINT, PLACE_INT3, PLACE_PAGE, PLACE_WATCHPOINT, PLACE_EVENT, PLACE_TYPES };
+
+struct place {
+	uint64_t key;		/* gva, gpa, gpa of the page, gva, place_event_key() */
+	struct ref *first, **last;	/* hooks, in the order they were added */
+	struct place *page;	/* of a hidden int3 */
+	uint8_t type;
+	bool placed;
+	bool hidden;		/* INT3: in the page's copy */
+	uint8_t original;	/* INT3 */
+	uint64_t patch;		/* INT3: in the journal, or 0 */
+	uint8_t step_over;	/* INT3, PAGE: enum hvmi_step_over */
+	/* PAGE. */
+	uint32_t counts[3];	/* refs that want read, write, execute */
+	uint32_t rights;	/* that it has now */
+	uint32_t int3s;
+	uint64_t copy_gpa;
+	uint8_t *copy;		/* NULL: none */
+	uint64_t *marks;	/* a bit for each byte with an int3 in the copy */
+	/* EVENT, WATCHPOINT: what was asked of the machine. */
+	struct hvmi_event_request request;
+	struct place *next_spare;
+};
+
+/* A hook at a place. */
+struct ref {
+	struct ref *next;
+	struct hvmi_hook *hook;
+	struct place *place;
+	uint64_t gva;		/* PAGE: of the part in this page, HVMI_NO_ADDRESS for a gpa hook */
+};
+
+enum hook_state { HOOK_PENDING, HOOK_LIVE, HOOK_LEAVING, HOOK_DEAD };
+
+/* A copy of a user's space, shared. */
+struct hook_space {
+	struct hook_space *next;
+	struct hvmi_space *space;
+	struct hvmi_space_config config;
+	uint32_t users;
+};
+
+/* What dispatching needs comes first. */
+struct hvmi_hook {
+	struct ref one;		/* where there is only one */
+	uint64_t address, last;	/* inclusive; gva or gpa */
+	uint64_t root, other_root;	/* of space: root_of() */
+	struct hook_space *space;	/* NULL: gpa */
+	hvmi_hook_fn callback;
+	void *context;
+	uint64_t serial;
+	uint64_t called_at;	/* id of the last event it was called for */
+	uint64_t hits, filtered, time_ns, refused;
+	uint8_t kind, state;
+	uint16_t flags;
+	uint32_t access;
+	struct ref *refs;	/* &one, or allocated */
+	uint64_t ref_count;
+	struct hvmi_hooks *hooks;
+	struct hvmi_hook *next, *previous;	/* of the live ones */
+	struct hvmi_hook_plan plan;
+	struct hvmi_hook_request request;
+	uint64_t gpa;
+};
+
+struct table {
+	struct slot {
+		uint64_t key;
+		struct place *place;	/* NULL: free */
+	} *slots;
+	size_t count, room;	/* room: 0 or a power of 2 */
+};
+struct place *table_find(const struct table *table, uint64_t key);
+/* Room for one more, so that table_add() cannot fail. */
+int table_reserve(struct table *table);
+void table_add(struct table *table, struct place *place);
+void table_remove(struct table *table, uint64_t key);
+
+/* What is between a vCPU's events. */
+struct vcpu_turn {
+	bool over;		/* single-stepped in view 0, over something of ours */
+	uint32_t back;		/* the view it came from */
+	struct place *lifted;	/* an int3 that is away for the step */
+	bool trap_flag;		/* for that step we set RFLAGS.TF */
+	bool wrote;		/* to pages that have copies */
+	uint32_t steps;		/* left, for: */
+	struct hvmi_hook *stepper;
+};
+
+struct queued {
+	struct queued *next;
+	struct hvmi_event event;
+	struct hvmi_registers *registers;	/* of one that does not wait */
+};
+
+#define CPU_SPACES 16
+
+/* Requests of a kind that several places share. */
+enum shared { SHARED_STEP, SHARED_ACCESS, SHARED_INT3, SHARED_DEBUG, SHARED_UNIMPLEMENTED, SHARED_COUNT };
+
+struct hvmi_hooks {
+	struct hvmi_vm *vm;
+	struct hvmi_events *events;	/* NULL: closed */
+	struct hvmi_hooks_options options;
+	uint32_t abilities;
+	int fd, wake;		/* an epoll of the events' and an eventfd: something is queued */
+	struct table tables[PLACE_TYPES];
+	struct hvmi_hook *live;
+	uint64_t hook_count, place_count, watchpoint_count, page_ref_count, serial;
+	uint32_t shared[SHARED_COUNT];
+	uint32_t view;		/* HVMI_VIEW_HOST: none */
+	struct vcpu_turn *vcpus;
+	struct hook_space *spaces;
+	struct cpu_space {
+		struct hvmi_space_config config;
+		struct hvmi_space *space;
+	} cpu_spaces[CPU_SPACES];
+	uint32_t next_cpu_space;
+	struct queued *first, **last;
+	/* Transaction. */
+	bool begun, committing;
+	struct hvmi_hook **adds, **removes;
+	size_t add_count, add_room, remove_count, remove_room;
+	/* While callbacks run. */
+	uint32_t depth;
+	bool free_later;
+	struct turn *turn;
+	struct hvmi_hook *graveyard;
+	struct place *spare_places;
+	struct hvmi_verdict verdict;
+	struct hvmi_registers verdict_registers, merged_registers;
+	uint8_t verdict_data[HVMI_ANSWER_DATA_MAX], merged_data[HVMI_ANSWER_DATA_MAX];
+	uint64_t events_taken, hits, filtered, others;
+};
+
+/* One event that is being dealt with. */
+struct turn {
+	struct hvmi_hooks *hooks;
+	const struct hvmi_event *event;
+	struct vcpu_turn *vcpu;
+	uint64_t serial;	/* hooks that came later are not called */
+	uint64_t rip;
+	bool rip_known;
+	bool writes;		/* a hook was called for a write to memory */
+	bool wrote;		/* the instruction writes to a page that has a copy */
+	uint8_t step_over;	/* how it is going to be executed */
+	int insn_rc;		/* 1: not decoded yet */
+	struct hvmi_insn insn;
+	struct hvmi_error insn_err;
+	struct hvmi_hook *winner;	/* whose action it is; NULL: nobody's */
+	struct hvmi_hook *first;	/* that was called */
+	struct hvmi_hook *stepper;
+	/* Verdicts together; its registers are hooks->merged_registers. */
+	uint32_t action, flags, steps, view, data_len;
+	struct hvmi_injection injection;
+};
+
+/* request.c: a hook in state PENDING. */
+int hook_create(struct hvmi_hooks *hooks, const struct hvmi_hook_request *request,
+		struct hvmi_hook **ret, struct hvmi_error *err);
+void hook_free(struct hvmi_hook *hook);
+/* The copied request, checked. */
+int request_take(struct hvmi_hook_request *to, const struct hvmi_hook_request *from,
+		 struct hvmi_error *err);
+
+/* place.c: put a hook into the machine and take it out; all or nothing. */
+int hook_place(struct hvmi_hook *hook, struct hvmi_error *err);
+int hook_unplace(struct hvmi_hook *hook, struct hvmi_error *err);
+/* Everything goes, whatever fails. */
+void places_clear(struct hvmi_hooks *hooks);
+/* Places that went while callbacks ran. */
+void places_reap(struct hvmi_hooks *hooks);
+uint64_t place_event_key(uint32_t kind, uint64_t which);
+static inline struct place *place_find(const struct hvmi_hooks *hooks, enum place_type type,
+				       uint64_t key)
+{
+	return table_find(&hooks->tables[type], key);
+}
+/* The watchpoint that has an address in its range. */
+struct place *place_watchpoint_at(const struct hvmi_hooks *hooks, uint64_t gva);
+
+/* page.c: what places are in the machine. */
+int shared_need(struct hvmi_hooks *hooks, enum shared what, struct hvmi_error *err);
+int shared_release(struct hvmi_hooks *hooks, enum shared what, struct hvmi_error *err);
+int view_need(struct hvmi_hooks *hooks, struct hvmi_error *err);
+/* Rights and copy as its counts say. */
+int page_update(struct hvmi_hooks *hooks, struct place *page, struct hvmi_error *err);
+/* The guest wrote to a page that has a copy: copy again, patch again. */
+void page_resync(struct hvmi_hooks *hooks, struct place *page);
+void pages_resync(struct hvmi_hooks *hooks);
+int int3_put(struct hvmi_hooks *hooks, struct place *place, struct hvmi_error *err);
+int int3_take(struct hvmi_hooks *hooks, struct place *place, struct hvmi_error *err);
+
+/* cpu.c: what a vCPU sees. */
+/* The space that it is in; ours, for a while. */
+int cpu_space(struct turn *turn, struct hvmi_space **ret, struct hvmi_error *err);
+/* Bytes at gpa or gva as they are without us. */
+int clean_read(struct hvmi_hooks *hooks, struct hvmi_space *space, uint64_t gva, void *buf, size_t len,
+	       size_t *done_ret);
+int turn_insn(struct turn *turn, const struct hvmi_insn **ret, struct hvmi_error *err);
+/* Whether an address of a hook is that of a vCPU: see HVMI_HOOK_ONLY_SPACE. */
+bool hook_reached(struct turn *turn, const struct hvmi_hook *hook, bool by_gva);
+
+/* dispatch.c */
+int dispatch_event(struct hvmi_hooks *hooks, const struct hvmi_event *event, struct hvmi_error *err);
+/* Call one hook, and take its verdict. @p told has what its kind fills. */
+void call_hook(struct turn *turn, struct hvmi_hook *hook, struct hvmi_hook_event *told);
+/* Whether it is to be called at all. One that leaves does so when its transaction is committed. */
+static inline bool hook_awake(const struct turn *turn, const struct hvmi_hook *hook)
+{
+	return (hook->state == HOOK_LIVE || hook->state == HOOK_LEAVING) &&
+	       hook->serial <= turn->serial;
+}
+/* All EXECUTE hooks at an int3 of ours. */
+void call_execute(struct turn *turn, struct place *place, uint64_t gva, bool by_gva);
+
+/* access.c: call all whose bytes the instruction is going to touch. */
+void call_accesses(struct turn *turn, bool faulted);
+
+/* verdict.c */
+void verdict_merge(struct turn *turn, struct hvmi_hook *hook, const struct hvmi_verdict *verdict);
+/* Answer; @p place: an INT3 or PAGE that the vCPU has to get over, or NULL. */
+int verdict_carry_out(struct turn *turn, struct place *place, struct hvmi_error *err);
+/* As if nobody had asked. */
+int pass_on(struct turn *turn, struct hvmi_error *err);
+
+/* step.c */
+/* How the vCPU gets over a place; @p clean is room for what the answer points to. */
+int step_over(struct turn *turn, struct place *place, struct hvmi_answer *answer, uint8_t clean[16],
+	      struct hvmi_error *err);
+int step_event(struct turn *turn, struct hvmi_error *err);
+/* Whether a debug exception is the end of a step of ours; then it is answered. */
+bool step_by_trap_flag(struct turn *turn, int *rc_ret, struct hvmi_error *err);
+/* An instruction that was to be emulated cannot be. */
+int step_unimplemented(struct turn *turn, struct hvmi_error *err);
+/* Forget what a vCPU is in the middle of; its places are gone or go. */
+void step_forget(struct hvmi_hooks *hooks, uint32_t vcpu);
+
+/* hooks.c: take what the machine has told, without dispatching it. */
+int events_drain(struct hvmi_hooks *hooks, struct hvmi_error *err);
+
+#endif

@@ -1,0 +1,543 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Hooks and the places that they share. */
+#include "hook/hook.h"
+
+uint64_t place_event_key(uint32_t kind, uint64_t which)
+{
+	return (uint64_t)kind << 32 | which;
+}
+
+static int no_memory(struct hvmi_error *err)
+{
+	return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
+}
+
+/* The place, made if there is none; it is in its table, and not placed. */
+static int get_place(struct hvmi_hooks *hooks, enum place_type type, uint64_t key, struct place **ret,
+		     struct hvmi_error *err)
+{
+	struct place *place = place_find(hooks, type, key);
+	if (!place) {
+		if (table_reserve(&hooks->tables[type]))
+			return no_memory(err);
+		place = calloc(1, sizeof(*place));
+		if (!place)
+			return no_memory(err);
+		*place = (struct place){ .key = key, .type = (uint8_t)type,
+					 .rights = HVMI_RIGHT_READ | HVMI_RIGHT_WRITE |
+						   HVMI_RIGHT_EXECUTE };
+		place->last = &place->first;
+		table_add(&hooks->tables[type], place);
+		hooks->place_count++;
+	}
+	*ret = place;
+	return 0;
+}
+
+/* It goes, if nobody needs it; whoever looks at it in a callback still may. */
+static void put_place(struct hvmi_hooks *hooks, struct place *place)
+{
+	if (place->first || place->int3s || place->placed)
+		return;
+	table_remove(&hooks->tables[place->type], place->key);
+	hooks->place_count--;
+	for (uint32_t i = 0; i < hooks->vm->description.vcpus; i++)
+		if (hooks->vcpus[i].lifted == place)
+			hooks->vcpus[i].lifted = NULL;
+	place->next_spare = hooks->spare_places;
+	hooks->spare_places = place;
+	if (!hooks->depth)
+		places_reap(hooks);
+}
+
+void places_reap(struct hvmi_hooks *hooks)
+{
+	while (hooks->spare_places) {
+		struct place *next = hooks->spare_places->next_spare;
+		free(hooks->spare_places);
+		hooks->spare_places = next;
+	}
+}
+
+static void link_ref(struct place *place, struct ref *ref)
+{
+	ref->place = place;
+	ref->next = NULL;
+	*place->last = ref;
+	place->last = &ref->next;
+}
+
+/* Its next stays: a callback's loop may stand at it. */
+static void unlink_ref(struct ref *ref)
+{
+	struct place *place = ref->place;
+	struct ref **at = &place->first;
+	while (*at != ref)
+		at = &(*at)->next;
+	*at = ref->next;
+	if (!*at)
+		place->last = at;
+}
+
+/* What getting over a place takes. */
+static int need_step(struct hvmi_hooks *hooks, uint8_t step_over, bool need, struct hvmi_error *err)
+{
+	enum shared what;
+	switch (step_over) {
+	case HVMI_STEP_OVER_FAST:
+	case HVMI_STEP_OVER_VIEW:
+	case HVMI_STEP_OVER_RESTORE:
+		what = SHARED_STEP;
+		break;
+	case HVMI_STEP_OVER_TRAP_FLAG:
+		what = SHARED_DEBUG;
+		break;
+	case HVMI_STEP_OVER_EMULATE:
+		if (hooks->abilities & CAN_UNIMPLEMENTED) {
+			what = SHARED_UNIMPLEMENTED;
+			break;
+		}
+		return 0;
+	default:
+		return 0;
+	}
+	return need ? shared_need(hooks, what, err) : shared_release(hooks, what, err);
+}
+
+/* One shared request and what stepping takes, both or none. */
+static int need_both(struct hvmi_hooks *hooks, enum shared what, uint8_t step_over, bool need,
+		     struct hvmi_error *err)
+{
+	int rc = need ? shared_need(hooks, what, err) : shared_release(hooks, what, err);
+	if (rc)
+		return rc;
+	rc = need_step(hooks, step_over, need, err);
+	if (rc && need)
+		shared_release(hooks, what, NULL);
+	else if (rc)
+		shared_need(hooks, what, NULL);
+	return rc;
+}
+
+static int page_get(struct hvmi_hooks *hooks, uint64_t gpa, uint8_t step_over, struct place **ret,
+		    struct hvmi_error *err)
+{
+	struct place *page;
+	int rc = get_place(hooks, PLACE_PAGE, gpa / FRAME_SIZE * FRAME_SIZE, &page, err);
+	if (rc)
+		return rc;
+	if (!page->placed) {
+		page->step_over = step_over;
+		rc = need_both(hooks, SHARED_ACCESS, step_over, true, err);
+		if (rc) {
+			put_place(hooks, page);
+			return rc;
+		}
+		page->placed = true;
+	}
+	*ret = page;
+	return 0;
+}
+
+static int page_put(struct hvmi_hooks *hooks, struct place *page, struct hvmi_error *err)
+{
+	if (page->first || page->int3s)
+		return 0;
+	int rc = need_both(hooks, SHARED_ACCESS, page->step_over, false, err);
+	if (rc)
+		return rc;
+	page->placed = false;
+	put_place(hooks, page);
+	return 0;
+}
+
+static int place_page(struct hvmi_hook *hook, struct ref *ref, uint64_t gpa, struct hvmi_error *err)
+{
+	struct hvmi_hooks *hooks = hook->hooks;
+	struct place *page;
+	int rc = page_get(hooks, gpa, (uint8_t)hook->plan.step_over, &page, err);
+	if (rc)
+		return rc;
+	for (uint32_t i = 0; i < 3; i++)
+		page->counts[i] += hook->access >> i & 1;
+	rc = page_update(hooks, page, err);
+	if (rc) {
+		for (uint32_t i = 0; i < 3; i++)
+			page->counts[i] -= hook->access >> i & 1;
+		page_put(hooks, page, NULL);
+		return rc;
+	}
+	link_ref(page, ref);
+	hooks->page_ref_count++;
+	return 0;
+}
+
+static int unplace_page(struct hvmi_hook *hook, struct ref *ref, struct hvmi_error *err)
+{
+	struct hvmi_hooks *hooks = hook->hooks;
+	struct place *page = ref->place;
+	for (uint32_t i = 0; i < 3; i++)
+		page->counts[i] -= hook->access >> i & 1;
+	int rc = page_update(hooks, page, err);
+	if (rc) {
+		for (uint32_t i = 0; i < 3; i++)
+			page->counts[i] += hook->access >> i & 1;
+		return rc;
+	}
+	unlink_ref(ref);
+	hooks->page_ref_count--;
+	/* Requests that stay are no harm. */
+	page_put(hooks, page, NULL);
+	return 0;
+}
+
+static int place_int3(struct hvmi_hook *hook, struct ref *ref, uint64_t gpa, struct hvmi_error *err)
+{
+	struct hvmi_hooks *hooks = hook->hooks;
+	struct place *place;
+	int rc = get_place(hooks, PLACE_INT3, gpa, &place, err);
+	if (!rc && !place->placed) {
+		place->hidden = hook->plan.mechanism == HVMI_MECHANISM_HIDDEN_INT3;
+		place->step_over = (uint8_t)hook->plan.step_over;
+		rc = need_both(hooks, SHARED_INT3, place->step_over, true, err);
+		if (!rc && place->hidden)
+			rc = page_get(hooks, gpa, place->step_over, &place->page, err);
+		if (!rc) {
+			rc = int3_put(hooks, place, err);
+			if (rc && place->hidden)
+				page_put(hooks, place->page, NULL);
+			if (rc)
+				need_both(hooks, SHARED_INT3, place->step_over, false, NULL);
+		}
+		if (rc) {
+			put_place(hooks, place);
+			return rc;
+		}
+	}
+	if (rc)
+		return rc;
+	link_ref(place, ref);
+	return 0;
+}
+
+static int unplace_int3(struct hvmi_hook *hook, struct ref *ref, struct hvmi_error *err)
+{
+	struct hvmi_hooks *hooks = hook->hooks;
+	struct place *place = ref->place;
+	if (place->first == ref && !ref->next) {
+		int rc = int3_take(hooks, place, err);
+		if (rc)
+			return rc;
+		if (place->hidden)
+			page_put(hooks, place->page, NULL);
+		need_both(hooks, SHARED_INT3, place->step_over, false, NULL);
+	}
+	unlink_ref(ref);
+	put_place(hooks, place);
+	return 0;
+}
+
+/* A request of one address: a breakpoint, or a watchpoint. */
+static int place_point(struct hvmi_hook *hook, struct ref *ref, enum place_type type,
+		       const struct hvmi_event_request *request, struct hvmi_error *err)
+{
+	struct hvmi_hooks *hooks = hook->hooks;
+	struct place *place;
+	int rc = get_place(hooks, type, hook->address, &place, err);
+	if (rc)
+		return rc;
+	if (!place->placed) {
+		rc = hvmi_events_request(hooks->events, request, err);
+		if (rc) {
+			put_place(hooks, place);
+			return rc;
+		}
+		place->request = *request;
+		place->placed = true;
+		hooks->watchpoint_count += type == PLACE_WATCHPOINT;
+	}
+	link_ref(place, ref);
+	return 0;
+}
+
+static int unplace_point(struct hvmi_hook *hook, struct ref *ref, struct hvmi_error *err)
+{
+	struct hvmi_hooks *hooks = hook->hooks;
+	struct place *place = ref->place;
+	if (place->first == ref && !ref->next) {
+		int rc = hvmi_events_cancel(hooks->events, &place->request, err);
+		if (rc)
+			return rc;
+		place->placed = false;
+		hooks->watchpoint_count -= place->type == PLACE_WATCHPOINT;
+	}
+	unlink_ref(ref);
+	put_place(hooks, place);
+	return 0;
+}
+
+/* Of watchpoints that an access hits, machines tell one: they must not overlap. */
+static int place_watchpoint(struct hvmi_hook *hook, struct ref *ref, struct hvmi_error *err)
+{
+	const struct table *table = &hook->hooks->tables[PLACE_WATCHPOINT];
+	const struct hvmi_event_request r = {
+		.size = sizeof(r), .kind = HVMI_EVENT_WATCHPOINT, .gva = hook->address,
+		.len = hook->last - hook->address + 1, .access = hook->access,
+	};
+	for (size_t i = 0; i < table->room; i++) {
+		const struct place *p = table->slots[i].place;
+		if (!p || hook->last < p->request.gva ||
+		    hook->address > p->request.gva + (p->request.len - 1))
+			continue;
+		if (p->request.gva != r.gva || p->request.len != r.len ||
+		    p->request.access != r.access)
+			return hvmi_error_set(err, -EBUSY, hook->address,
+					      "a watchpoint at 0x%llx overlaps this one, and the "
+					      "machine tells only one of those that are hit: hook "
+					      "the same range and access, or ranges that do not overlap",
+					      (unsigned long long)p->request.gva);
+	}
+	return place_point(hook, ref, PLACE_WATCHPOINT, &r, err);
+}
+
+struct place *place_watchpoint_at(const struct hvmi_hooks *hooks, uint64_t gva)
+{
+	const struct table *table = &hooks->tables[PLACE_WATCHPOINT];
+	struct place *place = table_find(table, gva);
+	for (size_t i = 0; !place && i < table->room; i++)
+		if (table->slots[i].place &&
+		    gva - table->slots[i].place->request.gva < table->slots[i].place->request.len)
+			place = table->slots[i].place;
+	return place;
+}
+
+static uint32_t event_of(uint32_t kind)
+{
+	static const uint32_t events[HVMI_HOOK_KIND_END] = {
+		[HVMI_HOOK_REGISTER] = HVMI_EVENT_REGISTER, [HVMI_HOOK_MSR] = HVMI_EVENT_MSR,
+		[HVMI_HOOK_DESCRIPTOR] = HVMI_EVENT_DESCRIPTOR, [HVMI_HOOK_CPUID] = HVMI_EVENT_CPUID,
+		[HVMI_HOOK_GUEST_REQUEST] = HVMI_EVENT_GUEST_REQUEST,
+		[HVMI_HOOK_BREAKPOINT] = HVMI_EVENT_BREAKPOINT, [HVMI_HOOK_DEBUG] = HVMI_EVENT_DEBUG,
+		[HVMI_HOOK_PROCESS_SWITCH] = HVMI_EVENT_REGISTER,
+	};
+	return events[kind];
+}
+
+/* What all hooks of a place together want to be told. */
+static struct hvmi_event_request wanted(const struct place *place)
+{
+	struct hvmi_event_request r = {
+		.size = sizeof(r), .kind = (uint32_t)(place->key >> 32), .ignored = UINT64_MAX,
+		.flags = HVMI_REQUEST_ON_CHANGE,
+	};
+	for (const struct ref *ref = place->first; ref; ref = ref->next) {
+		const struct hvmi_hook *hook = ref->hook;
+		if (hook->kind != HVMI_HOOK_PROCESS_SWITCH && !(hook->flags & HVMI_HOOK_ON_CHANGE))
+			r.flags &= ~HVMI_REQUEST_ON_CHANGE;
+		r.flags |= hook->flags & HVMI_HOOK_MAY_DENY ? HVMI_REQUEST_MAY_DENY : 0;
+		r.flags |= hook->flags & HVMI_HOOK_USER ? HVMI_REQUEST_USER : 0;
+		r.ignored &= hook->request.ignored;
+	}
+	if (r.kind == HVMI_EVENT_REGISTER)
+		r.reg = (uint32_t)place->key;
+	else if (r.kind == HVMI_EVENT_MSR)
+		r.msr = (uint32_t)place->key;
+	else
+		r.flags &= ~HVMI_REQUEST_ON_CHANGE;
+	if (r.reg != HVMI_X86_CR4)
+		r.ignored = 0;
+	return r;
+}
+
+static int event_update(struct hvmi_hooks *hooks, struct place *place, struct hvmi_error *err)
+{
+	uint32_t kind = (uint32_t)(place->key >> 32);
+	int rc = 0;
+	if (kind == HVMI_EVENT_BREAKPOINT || kind == HVMI_EVENT_DEBUG) {
+		enum shared what = kind == HVMI_EVENT_DEBUG ? SHARED_DEBUG : SHARED_INT3;
+		if (!place->first == !place->placed)
+			return 0;
+		rc = place->first ? shared_need(hooks, what, err) : shared_release(hooks, what, err);
+		place->placed ^= rc == 0;
+		return rc;
+	}
+	struct hvmi_event_request r = wanted(place);
+	if (place->placed && place->first && place->request.flags == r.flags &&
+	    place->request.ignored == r.ignored)
+		return 0;
+	if (place->placed)
+		rc = hvmi_events_cancel(hooks->events, &place->request, err);
+	if (rc || !place->first) {
+		place->placed &= rc != 0;
+		return rc;
+	}
+	rc = hvmi_events_request(hooks->events, &r, err);
+	if (!rc)
+		place->request = r;
+	else if (place->placed)
+		place->placed = !hvmi_events_request(hooks->events, &place->request, NULL);
+	place->placed |= rc == 0;
+	return rc;
+}
+
+static int place_event(struct hvmi_hook *hook, struct ref *ref, struct hvmi_error *err)
+{
+	const struct hvmi_hook_request *r = &hook->request;
+	uint64_t which = hook->kind == HVMI_HOOK_REGISTER ? r->reg :
+			 hook->kind == HVMI_HOOK_PROCESS_SWITCH ? HVMI_X86_CR3 : r->msr;
+	struct place *place;
+	int rc = get_place(hook->hooks, PLACE_EVENT, place_event_key(event_of(hook->kind), which),
+			   &place, err);
+	if (rc)
+		return rc;
+	link_ref(place, ref);
+	rc = event_update(hook->hooks, place, err);
+	if (rc) {
+		unlink_ref(ref);
+		put_place(hook->hooks, place);
+	}
+	return rc;
+}
+
+static int unplace_event(struct hvmi_hook *hook, struct ref *ref, struct hvmi_error *err)
+{
+	struct place *place = ref->place;
+	unlink_ref(ref);
+	int rc = event_update(hook->hooks, place, err);
+	if (rc)
+		link_ref(place, ref);
+	put_place(hook->hooks, place);
+	return rc;
+}
+
+/* Where an address of the hook is, which has to be RAM. */
+static int find_gpa(struct hvmi_hook *hook, uint64_t address, uint64_t *ret, struct hvmi_error *err)
+{
+	uint8_t byte;
+	struct hvmi_walk walk = { .size = sizeof(walk) };
+	int rc = 0;
+	*ret = address;
+	if (hook->space) {
+		rc = hvmi_space_walk(hook->space->space, address, &walk, err);
+		*ret = walk.gpa;
+	}
+	if (!rc)
+		rc = hvmi_vm_read(hook->hooks->vm, *ret, &byte, 1, NULL);
+	else
+		return rc;
+	return rc ? hvmi_error_set(err, rc, address,
+				   "what is at 0x%llx (guest-physical 0x%llx) cannot be hooked: it "
+				   "is no RAM, or absent", (unsigned long long)address,
+				   (unsigned long long)*ret) : 0;
+}
+
+static int place_ref(struct hvmi_hook *hook, struct ref *ref, struct hvmi_error *err)
+{
+	const struct hvmi_event_request breakpoint = {
+		.size = sizeof(breakpoint), .kind = HVMI_EVENT_BREAKPOINT, .gva = hook->address,
+	};
+	uint64_t gpa = HVMI_NO_ADDRESS, address = ref->gva;
+	int rc = hook->plan.mechanism == HVMI_MECHANISM_EVENT ? 0 :
+		find_gpa(hook, address, &gpa, err);
+	if (rc)
+		return rc;
+	if (ref == hook->refs)
+		hook->gpa = gpa;
+	switch (hook->plan.mechanism) {
+	case HVMI_MECHANISM_BREAKPOINT:
+		return place_point(hook, ref, PLACE_BREAKPOINT, &breakpoint, err);
+	case HVMI_MECHANISM_WATCHPOINT:
+		return place_watchpoint(hook, ref, err);
+	case HVMI_MECHANISM_EVENT:
+		return place_event(hook, ref, err);
+	case HVMI_MECHANISM_PAGE:
+		return place_page(hook, ref, gpa, err);
+	default:
+		return place_int3(hook, ref, gpa, err);
+	}
+}
+
+static int unplace_ref(struct hvmi_hook *hook, struct ref *ref, struct hvmi_error *err)
+{
+	switch (hook->plan.mechanism) {
+	case HVMI_MECHANISM_BREAKPOINT:
+	case HVMI_MECHANISM_WATCHPOINT:
+		return unplace_point(hook, ref, err);
+	case HVMI_MECHANISM_EVENT:
+		return unplace_event(hook, ref, err);
+	case HVMI_MECHANISM_PAGE:
+		return unplace_page(hook, ref, err);
+	default:
+		return unplace_int3(hook, ref, err);
+	}
+}
+
+/* One for each page where there are pages, else one. */
+static int make_refs(struct hvmi_hook *hook, struct hvmi_error *err)
+{
+	bool pages = hook->plan.mechanism == HVMI_MECHANISM_PAGE;
+	uint64_t first = hook->address / FRAME_SIZE, count = 1;
+	if (pages)
+		count = hook->last / FRAME_SIZE - first + 1;
+	if (!hook->refs) {
+		hook->refs = count == 1 ? &hook->one : calloc(count, sizeof(*hook->refs));
+		if (!hook->refs)
+			return no_memory(err);
+		hook->ref_count = count;
+	}
+	for (uint64_t i = 0; i < count; i++)
+		hook->refs[i] = (struct ref){ .hook = hook,
+					      .gva = i ? (first + i) * FRAME_SIZE : hook->address };
+	return 0;
+}
+
+int hook_place(struct hvmi_hook *hook, struct hvmi_error *err)
+{
+	int rc = make_refs(hook, err);
+	for (uint64_t i = 0; !rc && i < hook->ref_count; i++) {
+		rc = place_ref(hook, &hook->refs[i], err);
+		while (rc && i-- > 0)
+			unplace_ref(hook, &hook->refs[i], NULL);
+		if (rc)
+			return rc;
+	}
+	return rc;
+}
+
+int hook_unplace(struct hvmi_hook *hook, struct hvmi_error *err)
+{
+	for (uint64_t i = 0; i < hook->ref_count; i++) {
+		int rc = unplace_ref(hook, &hook->refs[i], err);
+		while (rc && i-- > 0)
+			place_ref(hook, &hook->refs[i], NULL);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+/* What a place left in the machine, though the machine would not have it back in order. */
+static void force_out(struct hvmi_hooks *hooks, struct place *place)
+{
+	if (place->type == PLACE_INT3 && place->placed)
+		int3_take(hooks, place, NULL);
+	if (place->type == PLACE_PAGE && (place->copy || place->placed)) {
+		place->int3s = 0;
+		memset(place->counts, 0, sizeof(place->counts));
+		page_update(hooks, place, NULL);
+	}
+	free(place->marks);
+	free(place);
+}
+
+void places_clear(struct hvmi_hooks *hooks)
+{
+	for (uint32_t type = 0; type < PLACE_TYPES; type++) {
+		struct table *table = &hooks->tables[type];
+		for (size_t i = 0; i < table->room; i++)
+			if (table->slots[i].place)
+				force_out(hooks, table->slots[i].place);
+		free(table->slots);
+		*table = (struct table){ 0 };
+	}
+}

@@ -21,6 +21,7 @@
 #include <hvmi/os.h>
 #include <hvmi/journal.h>
 #include <hvmi/quiet.h>
+#include <hvmi/detour.h>
 #include <hvmi/pe.h>
 #include <hvmi/windows.h>
 

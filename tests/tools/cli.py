@@ -18,7 +18,7 @@ TOOLS, MAN = (pathlib.Path(argument).resolve() for argument in sys.argv[1:3])
 # What stands behind the target.
 OPERANDS = {
     "info": [], "list": [], "maps": ["1"], "modules": [], "ps": [], "read": ["0", "16"],
-    "callbacks": [], "drivers": [], "handles": ["1"], "registry": ["SYSTEM", "Select"],
+    "callbacks": [], "disas": ["init_task"], "drivers": [], "handles": ["1"], "registry": ["SYSTEM", "Select"],
     "recover": [], "struct": ["task_struct"], "symbol": ["init_task"], "translate": ["init_task"],
 }
 OPTIONAL = {"registry"}     # tools whose operands may be left out
@@ -116,6 +116,7 @@ class Usage(Case):
                           ("translate", "x", "0", "--root", "0", "--levels", "1"),
                           ("translate", "x", "0", "--root", "here"),
                           ("recover", "x", "--wait", "long"),
+                          ("disas", "x", "0", "--mode", "8"), ("disas", "x", "0", "--count", "1048577"),
                           ("translate", "x", "0", "--all", "--root", "0")):
             self.fails(USAGE, *arguments)
 
@@ -309,6 +310,39 @@ class Read(Case):
         line = self.fails(PARTIAL, "read", target, "0x1000", "64K", "--raw")
         self.assertIn("4096 of 65536", line)
         self.assertEqual(self.stdout, bytes(4096))
+
+
+class Disassemble(Case):
+    # push rbp; jmp 0x1001; (bad); call; the page ends in an instruction
+    CODE = {0x1000: "55 eb fd", 0x1003: "06", 0x1004: "e8 00 01 00 00", 0x1ffc: "90 90 48 8b"}
+
+    def setUp(self):
+        self.target = self.sim("ram 0x1000 4K", *("bytes 0x%x %s" % item for item in self.CODE.items()))
+
+    def test_text(self):
+        lines = self.succeeds("disas", self.target, "gpa:0x1000", "--count", "4").decode().splitlines()
+        self.assertEqual([re.split("  +", line) for line in lines], [
+            ["0000000000001000", "55", "push rbp"],
+            ["0000000000001001", "eb fd", "jmp 0x0000000000001000"],
+            ["0000000000001003", "06", "(bad)"],
+            ["0000000000001004", "e8 00 01 00 00", "call 0x0000000000001109"]])
+
+    def test_json(self):
+        first, second = self.json("disas", self.target, "gpa:0x1001", "--count", "2")
+        self.assertEqual(first, {"address": "0x1001", "bytes": "eb fd", "text": "jmp 0x0000000000001000",
+                                 "symbol": None, "target": "0x1000", "target_symbol": None})
+        self.assertEqual((second["bytes"], second["text"]), ("06", None))
+
+    def test_mode(self):
+        for mode, text in (("16", "push es"), ("32", "push es")):
+            entry = self.json("disas", self.target, "gpa:0x1003", "--count", "1", "--mode", mode)[0]
+            self.assertEqual(entry["text"], text)
+
+    def test_end(self):
+        self.assertIn("0x1ffe", self.fails(PARTIAL, "disas", self.target, "gpa:0x1ffc"))
+        self.assertEqual(len(self.stdout.splitlines()), 2)
+        self.fails(PARTIAL, "disas", self.target, "gpa:0x5000", "--json")
+        self.assertEqual(json.loads(self.stdout), [])
 
 
 class Translate(Case):

@@ -9,7 +9,8 @@ uint64_t place_event_key(uint32_t kind, uint64_t which)
 
 static int no_memory(struct hvmi_error *err)
 {
-	return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
+	hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
+	return -ENOMEM;
 }
 
 /* The place, made if there is none; it is in its table, and not placed. */

@@ -49,7 +49,7 @@ static int step_away(struct turn *turn, struct place *place, struct hvmi_answer 
 		     struct hvmi_error *err)
 {
 	struct hvmi_hooks *hooks = turn->hooks;
-	uint64_t flags;
+	uint64_t flags = 0;
 	if (trap_flag && hvmi_registers_get(turn->event->registers, HVMI_X86_RFLAGS, &flags))
 		return hvmi_error_set(err, -ENOTSUP, place->key, "the vCPU's flags are not known");
 	int rc = lift(hooks, place, true, err);

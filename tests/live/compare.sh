@@ -8,7 +8,7 @@ if [ $# -lt 2 ] || [ "$1" = --help ]; then
 	cat <<'USAGE'
 usage: compare.sh TARGET CONSOLE-LOG [FOLDER-OF-THE-TOOLS]
 
-CONSOLE-LOG holds, between lines "HVMI-GUEST-BEGIN WHAT" and "HVMI-GUEST-END WHAT", the last of each:
+CONSOLE-LOG holds, between lines "GUEST: begin WHAT" and "GUEST: end WHAT", the last of each:
     ps          lines PID PPID NAME, of processes
     modules     /proc/modules
     maps PID    /proc/PID/maps; any number of processes
@@ -30,8 +30,8 @@ compared=0
 # The last block of that name, complete, without what a terminal adds.
 said() {
 	tr -d '\r' <"$log" | awk -v name="$1" '
-		$0 == "HVMI-GUEST-BEGIN " name { text = ""; on = 1; next }
-		$0 == "HVMI-GUEST-END " name { if (on) { last = text; found = 1 } on = 0; next }
+		$0 == "GUEST: begin " name { text = ""; on = 1; next }
+		$0 == "GUEST: end " name { if (on) { last = text; found = 1 } on = 0; next }
 		on { text = text $0 "\n" }
 		END { printf "%s", last; exit !found }'
 }
@@ -80,7 +80,7 @@ if said modules >"$work/block"; then
 	awk 'NR > 1 { print $1, $2, $3, $4 }' "$work/out" >"$work/seen"
 	same modules
 fi
-pids=$(tr -d '\r' <"$log" | sed -n 's/^HVMI-GUEST-BEGIN maps \([0-9][0-9]*\)$/\1/p' | sort -nu)
+pids=$(tr -d '\r' <"$log" | sed -n 's/^GUEST: begin maps \([0-9][0-9]*\)$/\1/p' | sort -nu)
 for pid in $pids; do
 	said "maps $pid" >"$work/block" || continue
 	awk '{ $1 = $1; print }' "$work/block" >"$work/said"

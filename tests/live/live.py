@@ -60,19 +60,19 @@ class Recorder(check.Checker):
 def say(path, section):
     """A console's log with what the guest says of itself, as compare.sh reads it."""
     tasks = [t for t in section["tasks"] if t["pid"] == t["tgid"]]
-    text = "boot\r\nHVMI-GUEST-BEGIN ps\r\n"
+    text = "boot\r\nGUEST: begin ps\r\n"
     text += "".join("%d %d %s\r\n" % (t["pid"], t["ppid"], check.escape(check.bytes_of(t["comm"])))
                     for t in tasks)
-    text += "HVMI-GUEST-END ps\r\nHVMI-GUEST-BEGIN modules\r\n"
+    text += "GUEST: end ps\r\nGUEST: begin modules\r\n"
     text += "".join("%s %d %d - %s %s\r\n" % (m["name"], m["size"], m["refs"], m["state"], m["address"])
                     for m in section["modules"])
-    text += "HVMI-GUEST-END modules\r\n"
+    text += "GUEST: end modules\r\n"
     process = next(p for p in section["processes"] if p["cmdline"].startswith("actor%00memory%00"))
-    text += "HVMI-GUEST-BEGIN maps %d\r\n" % process["pid"]
+    text += "GUEST: begin maps %d\r\n" % process["pid"]
     text += "".join("%s-%s %s %08x %s %d %s\r\n" % (
         m["start"][2:], m["end"][2:], m["perms"], int(m["offset"], 16), m["dev"], m["inode"],
         urllib.parse.unquote(m["path"])) for m in process["maps"])
-    text += "HVMI-GUEST-END maps %d\r\n" % process["pid"]
+    text += "GUEST: end maps %d\r\n" % process["pid"]
     path.write_text(text, newline="")
     return text
 
@@ -83,7 +83,7 @@ def check_compare(tools, target, folder, section):
     log = folder / "said.log"
     text = say(log, section)
     shell = ["/bin/busybox", "sh", os.path.join(HERE, "compare.sh"), target, str(log), str(tools)]
-    wrong = text.replace("HVMI-GUEST-BEGIN modules\r\n", "HVMI-GUEST-BEGIN modules\r\nnone 1 0 - Live 0x1\r\n")
+    wrong = text.replace("GUEST: begin modules\r\n", "GUEST: begin modules\r\nnone 1 0 - Live 0x1\r\n")
     for what, content, status in (("agrees", text, 0), ("sees a module that is not there", wrong, 1),
                                   ("sees that nothing was said", "boot\r\n", 1)):
         log.write_text(content, newline="")

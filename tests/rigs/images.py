@@ -263,7 +263,8 @@ class Payload:
                 ("", r"libhvmi\.so\.1", "/usr/lib/x86_64-linux-gnu"),
                 ("hvmi", r"hvmi-backend-.*\.so", "/usr/lib/x86_64-linux-gnu/hvmi"),
                 ("examples", r"hvmi-.*", "/usr/bin"),
-                ("tests/conformance", r"hvmi-.*", "/usr/bin")):
+                ("tests/conformance", r"hvmi-.*", "/usr/bin"),
+                ("tests/rigs", r"hvmi-.*", "/usr/bin")):
             folder = os.path.join(build, folder)
             for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
                 path = os.path.join(folder, name)

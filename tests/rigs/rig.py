@@ -52,6 +52,7 @@ def make_payload(args, system, tree, guest=None):
     if args.build:
         with open(os.path.join(system, "dom0.img.libraries")) as f:
             payload.add_build(args.build, tree, set(f.read().split()))
+    payload.add(os.path.join(HERE, "../live/compare.sh"), "rig/compare.sh")
     dom0 = os.path.join(HERE, "dom0")
     for path in scripts_of(dom0):
         payload.add(path, "rig/" + os.path.relpath(path, dom0))

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=sh
+# Domains that are not there or go, others that were first, and programs that are killed: each has its own error, and
+# the guest goes on.
+
+# refused TEXT COMMAND...: it fails, not by a signal, and says why
+refused() {
+	refused_text=$1
+	shift
+	refused_status=0
+	"$@" >/run/refused 2>&1 || refused_status=$?
+	cat /run/refused
+	[ $refused_status != 0 ] && [ $refused_status -lt 126 ] && grep -q -- "$refused_text" /run/refused
+}
+check "there is no such domain, by name" refused "there is no domain 'nosuch'" hvmi-info xen:nosuch
+check "there is no such domain, by number" refused "there is no domain '31999'" hvmi-info xen:31999
+check "a domain does not look at itself" refused "cannot look at itself" hvmi-info xen:0
+check "somebody without permission is told so" refused "EACCES.*root" hvmi-agent nobody xen:guest
+
+# agent_begin NAME STAGE ARGUMENT...: one that runs; returns once it says so, or 77 if it cannot
+agent_begin() {
+	agent_out=/run/agent-$1 agent_stage=$2
+	shift 2
+	hvmi-agent "$@" >"$agent_out" 2>&1 &
+	agent=$!
+	agent_tries=600
+	until grep -q "^$agent_stage" "$agent_out"; do
+		agent_tries=$((agent_tries - 1))
+		if [ $agent_tries = 0 ] || ! kill -0 $agent 2>/dev/null; then
+			agent_status=0
+			kill -9 $agent 2>/dev/null
+			wait $agent || agent_status=$?
+			cat "$agent_out"
+			[ $agent_status = 77 ] && return 77
+			return 1
+		fi
+		usleep 200000
+	done
+}
+agent_end() {
+	kill "$1" && wait "$1"
+}
+
+second_agent() {
+	agent_begin first holding events xen:guest || return
+	first=$agent
+	refused "EBUSY" hvmi-agent open xen:guest || return
+	guest_alive guest || return
+	agent_end $first && hvmi-agent open xen:guest && guest_alive guest
+}
+check "a second program is told of the first, which goes on" second_agent
+
+other_agent() {
+	xen-access "$(xl domid guest)" breakpoint >/run/xen-access 2>&1 &
+	other=$!
+	sleep 3
+	other_status=0
+	refused "EBUSY" hvmi-agent open xen:guest || other_status=$?
+	kill $other
+	wait $other
+	[ $other_status = 0 ] && hvmi-agent open xen:guest && guest_alive guest
+}
+check "a program without libhvmi that has the ring is left alone" other_agent
+
+# killed WAY: one that holds something like that is killed, and the next one puts it right
+killed() {
+	agent_begin "$1" hanging "$1" xen:guest || return
+	kill -9 $agent
+	wait $agent 2>/dev/null
+	hvmi-agent open xen:guest && guest_alive guest
+}
+for way in register access view step pause; do
+	check "a killed program's leavings are put right: $way" killed $way
+done
+
+# While somebody holds its memory a domain that was destroyed is there, but dying.
+destroyed() {
+	guest_create guest9 || return
+	doomed=$(xl domid guest9)
+	agent_begin memory holding memory xen:guest9 || return
+	memory=$agent
+	agent_begin events holding events xen:guest9 || return
+	events=$agent
+	kill -STOP $memory
+	xl destroy guest9
+	wait $events || { cat /run/agent-events; return 1; }
+	grep "ESRCH.*gone" /run/agent-events || return
+	refused "gone, or is being destroyed" hvmi-info "xen:$doomed" || return
+	kill -CONT $memory
+	wait $memory || { cat /run/agent-memory; return 1; }
+	grep "^read: ESRCH" /run/agent-memory || return
+	refused "there is no domain" hvmi-info "xen:$doomed" && guest_alive guest
+}
+check "a domain is destroyed while its memory and its events are held" destroyed
+check "the guest is well after all this" hvmi-conformance xen:guest --only guests-view --timeout 60

@@ -13,6 +13,10 @@
 #define VM_EVENT_REASON_IO_INSTRUCTION 16
 #endif
 
+#define RFLAGS_TF (1u << 8)
+/* Single step: Intel SDM volume 3, 18.2.3. */
+#define DR6_BS (1u << 14)
+
 /* The same in all versions: before the registers, and the first of these. */
 struct header {
 	uint32_t version, flags, reason, vcpu;
@@ -265,8 +269,15 @@ static void take_control(const union body *u, struct hvmi_event *e)
 	e->new_value = u->control.new_value;
 }
 
-static void take_debug(uint32_t version, const union body *u, uint64_t gva, struct abi_request *q,
-		       struct hvmi_event *e)
+/* On Intel, Xen up to 4.20 at least leaves out what is pending: a vCPU that steps tells it itself. */
+static uint64_t pending_debug(const union body *u, uint64_t rflags)
+{
+	bool exception = u->debug6.type == 3;
+	return !u->debug6.pending && exception && rflags & RFLAGS_TF ? DR6_BS : u->debug6.pending;
+}
+
+static void take_debug(uint32_t version, const union body *u, uint64_t gva, uint64_t rflags,
+		       struct abi_request *q, struct hvmi_event *e)
 {
 	bool breakpoint = q->reason == VM_EVENT_REASON_SOFTWARE_BREAKPOINT;
 	e->kind = breakpoint ? HVMI_EVENT_BREAKPOINT : HVMI_EVENT_DEBUG;
@@ -276,7 +287,7 @@ static void take_debug(uint32_t version, const union body *u, uint64_t gva, stru
 	if (breakpoint)
 		e->gpa = gpa_at(u->debug3.gfn, gva);
 	else if (version >= 6)
-		e->pending_debug = q->pending_debug = u->debug6.pending;
+		e->pending_debug = q->pending_debug = pending_debug(u, rflags);
 }
 
 static void take_descriptor(const union body *u, struct hvmi_event *e)
@@ -293,8 +304,8 @@ static void take_descriptor(const union body *u, struct hvmi_event *e)
 	e->access = u->descriptor.is_write ? HVMI_RIGHT_WRITE : HVMI_RIGHT_READ;
 }
 
-static void take_body(uint32_t version, const union body *u, uint64_t gva, struct abi_request *q,
-		      struct hvmi_event *e)
+static void take_body(uint32_t version, const union body *u, uint64_t gva, uint64_t rflags,
+		      struct abi_request *q, struct hvmi_event *e)
 {
 	switch (q->reason) {
 	case VM_EVENT_REASON_MEM_ACCESS:
@@ -311,7 +322,7 @@ static void take_body(uint32_t version, const union body *u, uint64_t gva, struc
 		break;
 	case VM_EVENT_REASON_SOFTWARE_BREAKPOINT:
 	case VM_EVENT_REASON_DEBUG_EXCEPTION:
-		take_debug(version, u, gva, q, e);
+		take_debug(version, u, gva, rflags, q, e);
 		break;
 	case VM_EVENT_REASON_SINGLESTEP:
 		e->kind = HVMI_EVENT_STEP;
@@ -373,7 +384,7 @@ int abi_request(uint32_t version, const void *raw, struct abi_request *ret, stru
 		event->flags |= HVMI_EVENT_NESTED;
 	if (h.flags & VM_EVENT_FLAG_ALTERNATE_P2M)
 		event->view = h.view;
-	take_body(version, &u, linear_rip(registers), ret, event);
+	take_body(version, &u, linear_rip(registers), registers->values[HVMI_X86_RFLAGS], ret, event);
 	return 0;
 }
 

@@ -109,10 +109,9 @@ static void hold_memory(const char *target)
 	close_plainly();
 }
 
-static void request_cr3(void)
+static void request_cpuid(void)
 {
-	struct hvmi_event_request r = request_of(HVMI_EVENT_REGISTER);
-	r.reg = HVMI_X86_CR3;
+	struct hvmi_event_request r = request_of(HVMI_EVENT_CPUID);
 	request(&r);
 }
 
@@ -136,7 +135,7 @@ static void hold_events(const char *target)
 {
 	struct hvmi_event event = { .size = sizeof(event) };
 	open_events_plainly(target);
-	request_cr3();
+	request_cpuid();
 	say("holding");
 	while (!asked_to_end) {
 		int r = hvmi_events_next(machine.events, 500, &event, &error);
@@ -164,10 +163,17 @@ static uint64_t work_page(void)
 }
 
 /* A vCPU that nobody answers any more. */
-static void hang_register(void)
+static struct hvmi_event meet_cpuid(void)
 {
-	request_cr3();
-	next_event(HVMI_EVENT_REGISTER);
+	request_cpuid();
+	start_call(0, user_place(PLACE_cpuid), 0, 0, data_page(0));
+	return next_event(HVMI_EVENT_CPUID);
+}
+
+static void hang_cpuid(void)
+{
+	need_event(HVMI_EVENT_CPUID);
+	meet_cpuid();
 }
 
 static void hang_access(void)
@@ -203,9 +209,8 @@ static void hang_step(void)
 	struct hvmi_event_request r = request_of(HVMI_EVENT_STEP);
 	r.vcpu = HVMI_ALL_VCPUS;
 	request(&r);
-	request_cr3();
-	struct hvmi_event event = next_event(HVMI_EVENT_REGISTER);
-	answer(&event, HVMI_ANSWER_STEP);
+	struct hvmi_event event = meet_cpuid();
+	answer(&event, HVMI_ANSWER_EMULATE | HVMI_ANSWER_STEP);
 	next_event(HVMI_EVENT_STEP);
 }
 
@@ -218,7 +223,7 @@ static const struct {
 	const char *name;
 	void (*run)(void);
 } ways[] = {
-	{ "register", hang_register }, { "access", hang_access }, { "view", hang_view },
+	{ "cpuid", hang_cpuid }, { "access", hang_access }, { "view", hang_view },
 	{ "step", hang_step }, { "pause", hang_pause },
 };
 
@@ -227,7 +232,7 @@ int main(int argc, char **argv)
 	const struct sigaction end = { .sa_handler = on_end };
 	sigaction(SIGTERM, &end, NULL);
 	if (argc != 3) {
-		fprintf(stderr, "usage: hvmi-agent open|nobody|memory|events|register|access|view|step|"
+		fprintf(stderr, "usage: hvmi-agent open|nobody|memory|events|cpuid|access|view|step|"
 				"pause TARGET\n");
 		return 2;
 	}

@@ -13,6 +13,7 @@
 
 /* The header and what follows it are where they always were. */
 enum { VERSION = 0, FLAGS = 4, REASON = 8, VCPU = 12, VIEW = 16, BODY = 24, REGS = 56 };
+enum { RFLAGS = 128 };
 /* From version 4 on. */
 enum { EFER = 216 };
 enum { PAUSED = 1 << 0, EMULATE = 1 << 2, READ_DATA = 1 << 5, DENY = 1 << 6, ALTERNATE = 1 << 7,
@@ -277,6 +278,18 @@ START_TEST(debugging)
 		ck_assert_uint_eq(event.insn_length, 0);
 		ck_assert_uint_eq(event.pending_debug, v >= 6 ? 0x4000 : 0);
 		ck_assert_uint_eq(request.trap_type, 3);
+		/* What Xen leaves out on Intel follows from TF. */
+		if (v >= 6)
+			put(BODY + 8, 0, 8);
+		ck_assert_int_eq(take(v), 0);
+		ck_assert_uint_eq(event.pending_debug, 0);
+		put(REGS + RFLAGS, 0x100, 8);
+		ck_assert_int_eq(take(v), 0);
+		ck_assert_uint_eq(event.pending_debug, v >= 6 ? 0x4000 : 0);
+		ck_assert_uint_eq(request.pending_debug, v >= 6 ? 0x4000 : 0);
+		put(rest + 4, 5, 1);
+		ck_assert_int_eq(take(v), 0);
+		ck_assert_uint_eq(event.pending_debug, 0);
 		put(REASON, 7, 4);
 		ck_assert_int_eq(take(v), 0);
 		ck_assert_uint_eq(event.kind, HVMI_EVENT_STEP);

@@ -368,7 +368,9 @@ HVMI_API int hvmi_insn_get_accesses(const struct hvmi_insn *insn,
 	/* What is not used is most of it. */
 	size_t used = offsetof(struct hvmi_insn_accesses, items) +
 		      list.out.count * sizeof(list.out.items[0]);
-	if (result_copy(ret, &list.out, used))
+	if (ret->size == sizeof(*ret))
+		memcpy(ret, &list.out, used);
+	else if (result_copy(ret, &list.out, used))
 		return hvmi_error_set(err, -EINVAL, copy.gva, "hvmi_insn_accesses.size is not set");
 	return 0;
 }

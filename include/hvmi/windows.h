@@ -172,7 +172,7 @@ struct hvmi_callback_iter;
 
 /**
  * Begin a list of callbacks, kind after kind. Those of a kind whose place in this kernel is unknown
- * (its symbol is in no table) are left out; hvmi_callback_known() tells.
+ * (its symbol is in no table, and its place not found) are left out; hvmi_callback_known() tells.
  */
 HVMI_API int hvmi_callback_iter_create(struct hvmi_os *os, struct hvmi_callback_iter **ret,
 				       struct hvmi_error *err);

@@ -173,7 +173,6 @@ class Guest(Case):
             self.assertIn([kind, "ENOENT"], rows["end"])
         self.assertIn(["gate", "ENOTSUP"], self.rows(self.raw)["end"])
 
-    @unittest.skipUnless(KNOWN, "the table's place is not exported")
     def test_session_services(self):
         for target in (self.sim, self.raw):
             rows = self.rows(target)
@@ -239,19 +238,6 @@ class Guest(Case):
                          "service", "start", "size", "module", "object", "unload", "dispatch",
                          "devices")
 
-    @unittest.skipIf(KNOWN, "all symbols are known")
-    def test_wanted(self):
-        """What cannot be told says which PDB would help."""
-        for name, *arguments in (["callbacks"], ["registry"], ["drivers", "--unloaded"]):
-            if self.guest.build < 9200 and name != "registry":
-                continue    # its debugger data is plain
-            done = subprocess.run([TOOLS / ("hvmi-" + name), self.sim, *arguments],
-                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120,
-                                  check=False)
-            self.assertEqual((done.returncode, done.stdout), (1, b""), name)
-            self.assertIn(b"give %s, or an ISF" % self.guest.truth["pdb"].encode(), done.stderr)
-
-    @unittest.skipUnless(KNOWN, "these need symbols that are not exported")
     def test_symbols(self):
         truth = self.guest.truth
         for told in self.each("callbacks"):
@@ -265,7 +251,6 @@ class Guest(Case):
             self.assertEqual([one["number"] for one in told[len(truth["services"]):]],
                              [row[0] for row in truth["session_services"]])
 
-    @unittest.skipUnless(KNOWN, "hives need a symbol that is not exported")
     def test_registry(self):
         truth = self.guest.truth["hive"]
         for told in self.each("registry"):

@@ -64,9 +64,20 @@ class Image:
             self.symbols[name.lstrip("_") if not self.wide else name] = int(address, 16) - base
 
     def relocate(self, base):
-        """What a loader writes into the header."""
+        """What a loader does: addresses in the image, and the base in its header."""
         at = self.optional + (24 if self.wide else 28)
-        struct.pack_into("<Q" if self.wide else "<I", self.bytes, at, base)
+        word, size = ("<Q", 8) if self.wide else ("<I", 4)
+        moved = base - struct.unpack_from(word, self.bytes, at)[0]
+        struct.pack_into(word, self.bytes, at, base)
+        block, left = self.sections.get(".reloc", (0, 0))
+        while left > 8:
+            page, length = struct.unpack_from("<II", self.bytes, block)
+            for entry, in struct.iter_unpack("<H", self.bytes[block + 8:block + length]):
+                if entry >> 12 in (3, 10):      # IMAGE_REL_BASED_HIGHLOW, _DIR64
+                    where = page + (entry & 0xfff)
+                    value = struct.unpack_from(word, self.bytes, where)[0] + moved
+                    struct.pack_into(word, self.bytes, where, value & (1 << 8 * size) - 1)
+            block, left = block + length, left - length
 
     def codeview(self):
         """Offset of the RSDS record."""

@@ -49,3 +49,64 @@ ENTRY(KiPageFaultShadow, "KVASCODE")
 ENTRY(PspNotify, "PAGE")
 ENTRY(KdpTrap, "PAGEKD")
 ENTRY(NtService, ".text")
+
+/* Who adds a callback and who takes it away use the same array, themselves or by what they call. */
+static int PspSetCreateProcessNotifyRoutine(void *function, int remove)
+{
+	for (u32 i = 0; i < 64; i++)
+		if ((PspCreateProcessNotifyRoutine[i] == function) == remove)
+			return PspNotifyEnableMask[0] != 0;
+	return -1;
+}
+EXPORT int PsSetCreateProcessNotifyRoutine(void *function, int remove)
+{
+	return PspSetCreateProcessNotifyRoutine(function, remove);
+}
+EXPORT int PsSetCreateProcessNotifyRoutineEx(void *function, int remove)
+{
+	return PspSetCreateProcessNotifyRoutine(function, remove);
+}
+EXPORT int PsSetCreateThreadNotifyRoutine(void *function)
+{
+	PspCreateThreadNotifyRoutine[PspNotifyEnableMask[0] != 0] = function;
+	return 0;
+}
+EXPORT int PsRemoveCreateThreadNotifyRoutine(void *function)
+{
+	void **array = PspCreateThreadNotifyRoutine;
+	while (*array != function)
+		array++;
+	*array = 0;
+	return 0;
+}
+static int PspSetImageNotifyRoutine(void *function)
+{
+	PspLoadImageNotifyRoutine[PspNotifyEnableMask[0] != 0] = function;
+	return 0;
+}
+EXPORT int PsSetLoadImageNotifyRoutine(void *function)
+{
+	return PspSetImageNotifyRoutine(function);
+}
+EXPORT int PsRemoveLoadImageNotifyRoutine(void *function)
+{
+	return PspLoadImageNotifyRoutine[0] == function;
+}
+/* Until 2003 those of the registry are in an array, too. */
+EXPORT int CmRegisterCallback(void *function)
+{
+	CmpCallBackVector[PspNotifyEnableMask[0] != 0] = function;
+	return 0;
+}
+EXPORT int CmUnRegisterCallback(void *function)
+{
+	return CmpCallBackVector[0] == function;
+}
+
+#ifdef _M_X64
+void IN(".text") KiSystemServiceRepeat(void)
+{
+	__asm__ volatile("leaq KeServiceDescriptorTable(%rip), %r10;"
+			 "leaq KeServiceDescriptorTableShadow(%rip), %r11;" HALT);
+}
+#endif

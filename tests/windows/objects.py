@@ -168,9 +168,11 @@ def callbacks(guest):
                      "module": guest.modules[1]["name"]})
 
     base = int(guest.modules[1]["base"], 16)
-    for number, (kind, symbol) in enumerate((("process", "PspCreateProcessNotifyRoutine"),
-                                             ("thread", "PspCreateThreadNotifyRoutine"),
-                                             ("image", "PspLoadImageNotifyRoutine"))):
+    arrays = [("process", "PspCreateProcessNotifyRoutine"),
+              ("thread", "PspCreateThreadNotifyRoutine"), ("image", "PspLoadImageNotifyRoutine")]
+    if guest.major == 5:
+        arrays.append(("registry", "CmpCallBackVector"))
+    for number, (kind, symbol) in enumerate(arrays):
         for slot in (0, 1, 5):
             block = guest.alloc(4 * n)
             function = base + 0x4000 + 0x100 * number + 0x10 * slot
@@ -192,12 +194,22 @@ def callbacks(guest):
         record, text = guest.alloc(0x60), guest.alloc(16)
         guest.write(text, b"vol\xe9")
         reason = kind != "bugcheck"
-        guest.ptr(record + 2 * n, base + 0x4900)
-        guest.ptr(record + (3 if reason else 5) * n, text)
-        if not reason:
-            guest.ptr(record + 3 * n, 0x5678)
+        bugcheck_record(guest, record, base + 0x4900, text, 2 if reason else None)
         guest.list_add(guest.symbol(symbol), record)
         expect(kind, base + 0x4900, 0 if reason else 0x5678, record, "vol\u00e9")
+
+
+def bugcheck_record(guest, record, routine, text, reason=None):
+    """KBUGCHECK_CALLBACK_RECORD, or KBUGCHECK_REASON_CALLBACK_RECORD; inserted."""
+    n = guest.pointer
+    fields = (routine, 0x5678, 0x40, text) if reason is None else (routine, text)
+    for i, value in enumerate((*fields, sum(fields) + (reason or 0))):
+        guest.ptr(record + (2 + i) * n, value)
+    if reason is not None:
+        guest.number(record + 5 * n, reason, 4)
+        guest.number(record + 5 * n + 4, 1, 1)
+    else:
+        guest.number(record + 7 * n, 1, 1)
 
 
 def services(guest):

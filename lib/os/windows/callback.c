@@ -5,15 +5,14 @@
 #include "os/windows/windows.h"
 
 #define CALLBACKS_BOUND 4096u
-#define ARRAY_COUNT 64u			/* since Vista; 8 before */
-#define ARRAY_COUNT_OLD 8u
+#define ARRAY_COUNT_OLD 8u		/* of those that have 64 since Vista */
 
 /* Arrays of _EX_FAST_REF to { EX_RUNDOWN_REF; Function; Context }, or lists of records. */
 struct kind {
 	enum hvmi_callback_kind kind;
 	const char *symbol, *what;
-	bool is_list;
-	uint32_t first_major;
+	uint32_t count;			/* of an array; 0: it is a list */
+	uint32_t first_major, last_major;
 	/* Of records in lists, for 64 and 32 bits; 0: there is none. */
 	uint8_t function[2], context[2], text[2], component[2];
 };
@@ -23,18 +22,20 @@ struct kind {
  * Altitude }. KBUGCHECK_CALLBACK_RECORD and KBUGCHECK_REASON_CALLBACK_RECORD: wdm.h.
  */
 static const struct kind kinds[] = {
-	{ HVMI_CALLBACK_PROCESS, "PspCreateProcessNotifyRoutine", "process callbacks", false, 5, { 0 },
+	{ HVMI_CALLBACK_PROCESS, "PspCreateProcessNotifyRoutine", "process callbacks", 64, 5, 99, { 0 },
 	  { 0 }, { 0 }, { 0 } },
-	{ HVMI_CALLBACK_THREAD, "PspCreateThreadNotifyRoutine", "thread callbacks", false, 5, { 0 },
+	{ HVMI_CALLBACK_THREAD, "PspCreateThreadNotifyRoutine", "thread callbacks", 64, 5, 99, { 0 },
 	  { 0 }, { 0 }, { 0 } },
-	{ HVMI_CALLBACK_IMAGE, "PspLoadImageNotifyRoutine", "image callbacks", false, 5, { 0 }, { 0 },
+	{ HVMI_CALLBACK_IMAGE, "PspLoadImageNotifyRoutine", "image callbacks", 64, 5, 99, { 0 }, { 0 },
 	  { 0 }, { 0 } },
-	{ HVMI_CALLBACK_REGISTRY, "CallbackListHead", "registry callbacks", true, 6, { 0x28, 0x1c },
+	{ HVMI_CALLBACK_REGISTRY, "CmpCallBackVector", "registry callbacks", 100, 5, 5, { 0 }, { 0 },
+	  { 0 }, { 0 } },
+	{ HVMI_CALLBACK_REGISTRY, "CallbackListHead", "registry callbacks", 0, 6, 99, { 0x28, 0x1c },
 	  { 0x20, 0x18 }, { 0x30, 0x20 }, { 0 } },
-	{ HVMI_CALLBACK_BUGCHECK, "KeBugCheckCallbackListHead", "bug-check callbacks", true, 5,
+	{ HVMI_CALLBACK_BUGCHECK, "KeBugCheckCallbackListHead", "bug-check callbacks", 0, 5, 99,
 	  { 0x10, 0x08 }, { 0x18, 0x0c }, { 0 }, { 0x28, 0x14 } },
 	{ HVMI_CALLBACK_BUGCHECK_REASON, "KeBugCheckReasonCallbackListHead",
-	  "bug-check reason callbacks", true, 5, { 0x10, 0x08 }, { 0 }, { 0 }, { 0x18, 0x0c } },
+	  "bug-check reason callbacks", 0, 5, 99, { 0x10, 0x08 }, { 0 }, { 0 }, { 0x18, 0x0c } },
 };
 
 struct hvmi_callback_iter {
@@ -51,7 +52,8 @@ struct hvmi_callback_iter {
 
 static bool kind_place(const struct hvmi_os *os, const struct kind *kind, uint64_t *ret)
 {
-	return windows_data(os)->id.major >= kind->first_major &&
+	uint32_t major = windows_data(os)->id.major;
+	return major >= kind->first_major && major <= kind->last_major &&
 	       symbols_find(&os->profile->symbols, kind->symbol, ret) == 0;
 }
 
@@ -61,8 +63,8 @@ HVMI_API int hvmi_callback_known(const struct hvmi_os *os, uint32_t kind)
 	if (windows_only(os, NULL))
 		return 0;
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
-		if (kinds[i].kind == kind)
-			return kind_place(os, &kinds[i], &gva);
+		if (kinds[i].kind == kind && kind_place(os, &kinds[i], &gva))
+			return 1;
 	return 0;
 }
 
@@ -104,7 +106,9 @@ static int next_of_array(struct hvmi_callback_iter *iter, struct hvmi_callback *
 {
 	const struct hvmi_os *os = iter->os;
 	uint32_t n = windows_data(os)->pointer_bytes;
-	uint32_t count = windows_data(os)->id.major >= 6 ? ARRAY_COUNT : ARRAY_COUNT_OLD;
+	uint32_t count = iter->kind->count;
+	if (windows_data(os)->id.major < 6 && iter->kind->last_major > 5)
+		count = ARRAY_COUNT_OLD;
 	while (iter->index < count) {
 		uint64_t block, function;
 		if (windows_pointer_at(os, iter->space, iter->array + iter->index++ * n, &block)) {
@@ -158,7 +162,7 @@ HVMI_API int hvmi_callback_next(struct hvmi_callback_iter *iter, struct hvmi_cal
 		struct hvmi_callback callback = { .kind = iter->kind ? iter->kind->kind : 0 };
 		int rc = 0;
 		uint64_t link, place;
-		if (iter->kind && iter->kind->is_list) {
+		if (iter->kind && !iter->kind->count) {
 			struct hvmi_error text;
 			rc = list_next(&iter->walk, &link, iter->kind->what, &text);
 			if (rc == 1)

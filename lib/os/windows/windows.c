@@ -5,6 +5,7 @@
 #include <hvmi/pe.h>
 
 #include "os/windows/debugger.h"
+#include "os/windows/search.h"
 
 /* Where the linker puts kernels. */
 #define LINKED_BASE_64 0x140000000ull
@@ -275,6 +276,7 @@ static int attach(struct hvmi_os *os, int (*find)(struct hvmi_vm *vm, struct win
 		windows_members_find(os->profile, data->members);
 		windows_process_plan(data);
 		windows_settle(os, space);
+		windows_search(os, space);
 		state_shadow(os);
 		state_root(os);
 	}

@@ -47,6 +47,21 @@ static int gather(const struct pdb_file *file, const uint8_t *numbers, uint32_t 
 	return 0;
 }
 
+/* Where the blocks of a stream follow each other, it needs no copy: most do. NULL: they do not. */
+static const uint8_t *in_place(const struct pdb_file *file, const uint8_t *numbers, uint32_t len)
+{
+	uint32_t first = load_le32(numbers), count = blocks_of(file, len);
+	uint64_t at = (uint64_t)first * file->block_bytes;
+
+	for (uint32_t i = 1; i < count; i++)
+		if (load_le32(numbers + (size_t)i * 4) != first + i)
+			return NULL;
+	if (first >= file->block_count || count > file->block_count - first || at > file->len ||
+	    len > file->len - at)
+		return NULL;
+	return file->bytes + at;
+}
+
 /* The directory is a stream too, whose block numbers lie in one block. */
 static int read_directory(struct pdb_file *file, uint32_t map_block)
 {
@@ -114,10 +129,16 @@ int pdb_stream_read(const struct pdb_file *file, uint32_t number, struct pdb_str
 	if (len > file->len || at > file->directory_len ||
 	    (uint64_t)blocks_of(file, len) * 4 > file->directory_len - at)
 		return pdb_bad(file, "a stream is longer than its directory");
-	int err = gather(file, file->directory + at, len, &ret->bytes);
-	if (err == 0)
-		ret->len = len;
-	return err;
+	const uint8_t *numbers = file->directory + at;
+	ret->bytes = in_place(file, numbers, len);
+	if (!ret->bytes) {
+		int err = gather(file, numbers, len, &ret->copy);
+		if (err < 0)
+			return err;
+		ret->bytes = ret->copy;
+	}
+	ret->len = len;
+	return 0;
 }
 
 int pdb_debug_read(const struct pdb_file *file, struct pdb_debug *ret)

@@ -20,7 +20,8 @@ struct pdb_file {
 
 /* A stream in one piece; a zeroed one is empty. */
 struct pdb_stream {
-	uint8_t *bytes;
+	const uint8_t *bytes;	/* in the file, or in the copy */
+	uint8_t *copy;		/* NULL: none was needed */
 	uint32_t len;
 };
 
@@ -30,12 +31,12 @@ int pdb_no_memory(const struct pdb_file *file);
 
 int pdb_file_open(const void *bytes, size_t len, struct pdb_file *ret, struct hvmi_error *err);
 void pdb_file_close(struct pdb_file *file);
-/* A copy of a stream. One that does not exist, or was deleted, is empty. */
+/* A stream, while the file is there. One that does not exist, or was deleted, is empty. */
 int pdb_stream_read(const struct pdb_file *file, uint32_t number, struct pdb_stream *ret);
 
 static inline void pdb_stream_free(struct pdb_stream *stream)
 {
-	free(stream->bytes);
+	free(stream->copy);
 }
 #define PDB_STREAM __attribute__((cleanup(pdb_stream_free))) struct pdb_stream
 

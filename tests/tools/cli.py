@@ -19,6 +19,7 @@ TOOLS, MAN = (pathlib.Path(argument).resolve() for argument in sys.argv[1:3])
 OPERANDS = {
     "info": [], "list": [], "maps": ["1"], "modules": [], "ps": [], "read": ["0", "16"],
     "callbacks": [], "disas": ["init_task"], "drivers": [], "handles": ["1"], "registry": ["SYSTEM", "Select"],
+    "break": ["schedule"], "trace": [], "watch": ["jiffies_64", "8"],
     "recover": [], "struct": ["task_struct"], "symbol": ["init_task"], "translate": ["init_task"],
 }
 OPTIONAL = {"registry"}     # tools whose operands may be left out
@@ -117,6 +118,7 @@ class Usage(Case):
                           ("translate", "x", "0", "--root", "here"),
                           ("recover", "x", "--wait", "long"),
                           ("disas", "x", "0", "--mode", "8"), ("disas", "x", "0", "--count", "1048577"),
+    "break": ["schedule"], "trace": [], "watch": ["jiffies_64", "8"],
                           ("translate", "x", "0", "--all", "--root", "0")):
             self.fails(USAGE, *arguments)
 

@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Hooks in a live Linux guest: the tools that are built on them see exactly what a program in it did."""
+
+import collections
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+
+from machine import HERE, PATIENCE, SKIPPED, Machine, child, expect, guest, need, run, wait_until
+
+VCPUS = 2
+CALLS = 300         # getppid() by each child
+
+
+class Counter(Machine):
+    """A guest whose only program is guest/counter.c."""
+
+    def __init__(self, folder):
+        need("gcc", "gcc")
+        need("cpio", "cpio")
+        try:
+            kernel = guest.fetch_kernel("6.1-cloud")
+        except guest.Skipped as e:
+            print("skipped: %s" % e)
+            sys.exit(SKIPPED)
+        root = os.path.join(folder, "root")
+        os.makedirs(os.path.join(root, "proc"))
+        os.makedirs(os.path.join(root, "dev"))
+        subprocess.run(["gcc", "-O1", "-static", "-Wall", "-o", os.path.join(root, "init"),
+                        os.path.join(HERE, "guest", "counter.c")], check=True)
+        if os.getuid() == 0:
+            os.mknod(os.path.join(root, "dev", "console"), 0o600 | 0o020000, os.makedev(5, 1))
+        initramfs = os.path.join(folder, "initramfs")
+        with open(initramfs, "wb") as out:
+            subprocess.run("find . | cpio --quiet -o -H newc -R 0:0", shell=True, cwd=root, stdout=out, check=True)
+        serial = os.path.join(folder, "serial")
+        super().__init__(
+            folder, "counter", "-machine", "q35,memory-backend=ram", "-object",
+            "memory-backend-memfd,id=ram,size=256M,share=on", "-cpu", "Skylake-Client-v1", "-m", "256M",
+            "-smp", str(VCPUS), "-kernel", os.path.join(kernel, "vmlinuz"), "-initrd", initramfs,
+            "-append", "console=ttyS0 panic=-1 pti=on tsc=nowatchdog", "-no-reboot",
+            "-serial", "unix:%s,server=on,wait=off" % serial)
+        self.serial = socket.socket(socket.AF_UNIX)
+        self.serial.settimeout(PATIENCE)
+        self.serial.connect(serial)
+        self.text = ""
+        up = self.wait_for(r"GUEST: up (\d+) written 0x([0-9a-f]+)")
+        self.pid, self.written = int(up.group(1)), int(up.group(2), 16)
+
+    def wait_for(self, pattern):
+        while True:
+            found = re.search(pattern, self.text)
+            if found:
+                return found
+            data = self.serial.recv(65536)
+            expect(data, "the guest ended:", self.text[-2000:])
+            self.text += data.decode(errors="replace").replace("\r", "")
+            expect("Kernel panic" not in self.text and "Oops" not in self.text, self.text[-3000:])
+
+    def go(self, calls):
+        """Have the children make calls: {pid: {name: count}}."""
+        self.text = ""
+        self.serial.sendall(b"go %d\n" % calls)
+        done = self.wait_for(r"GUEST: done (\d+) bad\n")
+        expect(done.group(1) == "0", self.text)
+        told = {}
+        for line in re.findall(r"GUEST: child (\d+) getppid (\d+) openat (\d+) getuid (\d+)", self.text):
+            pid, getppid, openat, getuid = map(int, line)
+            told[pid] = {"getppid": getppid, "openat": openat, "getuid": getuid, "exit_group": 1}
+        expect(len(told) == 4, self.text)
+        return told
+
+
+class Tool:
+    """A tool that runs until it is asked to end."""
+
+    def __init__(self, build, folder, name, *arguments):
+        self.out = os.path.join(folder, name + ".out")
+        with open(self.out, "w") as out:
+            self.process = child([os.path.join(build, "examples", "hvmi-" + name), *map(str, arguments)],
+                                 stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, text=True)
+        line = self.process.stderr.readline()
+        expect("end with Ctrl-C" in line, name, "says", line, self.process.poll() and self.process.stderr.read())
+
+    def end(self, number=signal.SIGINT, status=0):
+        if number:
+            self.process.send_signal(number)
+        expect(self.process.wait(PATIENCE) == status, self.process.args, "ended with", self.process.returncode,
+               self.process.stderr.read())
+        self.process.stderr.close()
+        with open(self.out) as f:
+            return f.read()
+
+
+def kernel_text(machine, build, folder):
+    """The bytes of the kernel's text, as QEMU reads them."""
+    symbols = {}
+    for name in ("_text", "_etext"):
+        out = subprocess.run([os.path.join(build, "examples", "hvmi-symbol"), machine.target, name], check=True,
+                             capture_output=True, text=True).stdout
+        symbols[name] = int(out.split()[0], 16)
+    gpa = int(machine.qmp.hmp("gva2gpa %#x" % symbols["_text"]).split()[-1], 16)
+    return machine.pmemsave(gpa, symbols["_etext"] - symbols["_text"], os.path.join(folder, "text"))
+
+
+def check_trace(machine, build, folder):
+    trace = Tool(build, folder, "trace", machine.target, "--summary", "--json")
+    told = machine.go(CALLS)
+    seen = collections.defaultdict(dict)
+    for item in json.loads(trace.end()):
+        seen[item["pid"]][item["call"]] = item["count"]
+    for pid, calls in told.items():
+        expect(seen[pid] == calls, "process", pid, "made", calls, "and was seen to make", seen[pid])
+    expect(seen[machine.pid]["fork"] == 4 and seen[machine.pid]["wait4"] == 4, seen[machine.pid])
+
+    # One kind of call, with its paths, until there were enough; nothing of it stays.
+    trace = Tool(build, folder, "trace", machine.target, "--call", "openat", "--json", "--count", 40)
+    machine.go(40)
+    items = json.loads(trace.end(number=None))
+    expect(len(items) == 40, len(items))
+    paths = collections.defaultdict(list)
+    for item in items:
+        expect(item["call"] == "openat" and item["number"] == 257 and item["arguments"][0] == -100, item)
+        number, index = re.fullmatch(r"/no/such/(\d)/(\d+)", item["arguments"][1]).groups()
+        paths[number, item["pid"]].append(int(index))
+    for indices in paths.values():
+        expect(indices == list(range(len(indices))), "paths out of order", paths)
+    trace = Tool(build, folder, "trace", machine.target, "--pid", machine.pid)
+    machine.go(8)
+    lines = trace.end(signal.SIGTERM).splitlines()
+    expect(lines and all(int(line.split()[0]) == machine.pid for line in lines), lines[:5])
+    expect(sum("fork(" in line for line in lines) == 4, lines)
+
+
+def check_watch(machine, build, folder):
+    """A variable of one process: only that process's writes are told, though all have it at that address."""
+    watch = Tool(build, folder, "watch", machine.target, "%d:%#x" % (machine.pid, machine.written), 8, "--json")
+    machine.go(12)
+    machine.go(13)
+    items = json.loads(watch.end())
+    # The children write too, into their own copies of the page; what is watched is the parent's.
+    expect([(i["tid"], i["access"].replace("-", ""), i["length"], i["done"]) for i in items] ==
+           [(machine.pid, "w", 8, True)] * 2, items)
+    expect([int.from_bytes(bytes.fromhex(i["bytes"]), "little") for i in items] == [1012, 1013], items)
+
+
+def check_break(machine, build, folder):
+    stop = Tool(build, folder, "break", machine.target, "__x64_sys_getuid", "--json", "--count", 8)
+    told = machine.go(8)
+    items = json.loads(stop.end(number=None))
+    expect(len(items) == 8, len(items))
+    for item in items:
+        expect(item["pid"] in told and item["name"] == "init", item)
+        expect(item["stack"][0]["symbol"].startswith("do_syscall_64+"), item["stack"])
+        expect(int(item["registers"]["rsp"], 16) >> 63, item)
+    stop = Tool(build, folder, "break", machine.target, "__x64_sys_getuid")
+    machine.go(4)
+    text = stop.end()
+    expect(text.count("vCPU ") == 4 and "rip " in text, text[:2000])
+
+
+def test_tools(build, folder):
+    machine = Counter(folder)
+    try:
+        text = kernel_text(machine, build, folder)
+        for check in (check_trace, check_watch, check_break):
+            check(machine, build, folder)
+            print("  %s: good" % check.__name__, flush=True)
+        machine.go(50)
+        expect(kernel_text(machine, build, folder) == text, "the kernel's text has changed")
+        expect(machine.status() == "running" and machine.gdbstub_is_off(), machine.status())
+    finally:
+        machine.serial.close()
+        machine.close()
+
+
+if __name__ == "__main__":
+    if not shutil.which("setpriv"):
+        need("setpriv", "util-linux")
+    run([test_tools])

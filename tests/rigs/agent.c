@@ -219,6 +219,15 @@ static void hang_pause(void)
 	GOOD(hvmi_vm_pause(machine.vm, &error));
 }
 
+/* Nobody of us listens: whether somebody else is told. */
+static void run_int3(const char *target)
+{
+	GOOD(machine_open(&machine, target, HVMI_OPEN_WRITE));
+	need_probe(PROBE_SIGNALS);
+	SAME(guest_call(0, user_place(PLACE_int3), 5, 0, 0).values[0], 5);
+	machine_close(&machine);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
@@ -232,8 +241,8 @@ int main(int argc, char **argv)
 	const struct sigaction end = { .sa_handler = on_end };
 	sigaction(SIGTERM, &end, NULL);
 	if (argc != 3) {
-		fprintf(stderr, "usage: hvmi-agent open|nobody|memory|events|cpuid|access|view|step|"
-				"pause TARGET\n");
+		fprintf(stderr, "usage: hvmi-agent open|nobody|int3|memory|events|cpuid|access|view|"
+				"step|pause TARGET\n");
 		return 2;
 	}
 	if (strcmp(argv[1], "open") == 0) {
@@ -241,6 +250,8 @@ int main(int argc, char **argv)
 		close_plainly();
 	} else if (strcmp(argv[1], "nobody") == 0) {
 		as_nobody(argv[2]);
+	} else if (strcmp(argv[1], "int3") == 0) {
+		run_int3(argv[2]);
 	} else if (strcmp(argv[1], "memory") == 0) {
 		hold_memory(argv[2]);
 	} else if (strcmp(argv[1], "events") == 0) {

@@ -10,7 +10,7 @@ measured() {
 }
 rm -f /run/figures
 check "mapping is measured beside a bare loop" measured map 9
-if [ "${INT3:-1}" = 1 ]; then
+if [ "${int3_told:-1}" = 1 ]; then
 	check "breakpoints are measured beside xen-access" measured breakpoints 3
 fi
 cat /run/figures

@@ -143,7 +143,8 @@ class Emulator:
 
 class Qemu(Emulator):
     """AMD with SVM. Xen 4.17 and Linux 6.1 do not get along with QEMU's SMAP (dom0 dies in Xen's bounce frame),
-    RDTSCP (the PVH guest is stuck in Xen's instruction emulation) and MONITOR (#UD in Xen's idle loop)."""
+    RDTSCP (the PVH guest is stuck in Xen's instruction emulation) and MONITOR (#UD in Xen's idle loop). Where Xen
+    switches vector registers when they are used next, and not at once, programs in dom0 find those of the guest."""
     CPU = "EPYC,+svm,+npt,-smap,-smep,-rdtscp,-monitor"
 
     @staticmethod
@@ -160,7 +161,7 @@ class Qemu(Emulator):
         super().__init__(out, [
             "qemu-system-x86_64", "-accel", "tcg,thread=single", "-machine", "pc", "-cpu", self.CPU,
             "-m", "2048M", "-smp", str(vcpus), "-nodefaults", "-no-user-config", "-display", "none",
-            "-no-reboot", "-kernel", image["xen"], "-append", XEN_OPTIONS + " dom0_mem=768M,max:768M",
+            "-no-reboot", "-kernel", image["xen"], "-append", XEN_OPTIONS + " dom0_mem=768M,max:768M spec-ctrl=eager-fpu=1",
             "-initrd", "%s %s,%s" % (image["vmlinux"], DOM0_OPTIONS, image["dom0.img"]),
             "-serial", "file:serial.log", "-serial", "file:dom0.log",
             "-drive", "file=disk.img,format=raw,if=ide,index=0,file.locking=off"])

@@ -112,8 +112,12 @@ static void find_bounds(const struct quiet_search *search, uint64_t *first, uint
 static int scan(struct quiet_search *search, struct hvmi_space *space, uint64_t from, uint64_t end,
 		const struct hvmi_occupant *whose, uint64_t *done_ret)
 {
+	struct hvmi_space_config config = { .size = sizeof(config) };
 	uint8_t bytes[FRAME_SIZE];
-	uint64_t first, last, at = from & ~7ull;
+	hvmi_space_get_config(space, &config);
+	const size_t word_len = config.paging == HVMI_PAGING_X86_32 ||
+				config.paging == HVMI_PAGING_X86_PAE ? 4 : 8;
+	uint64_t first, last, at = from & ~(uint64_t)(word_len - 1);
 	int rc = 0;
 	find_bounds(search, &first, &last);
 	while (at < end) {
@@ -121,8 +125,8 @@ static int scan(struct quiet_search *search, struct hvmi_space *space, uint64_t 
 		rc = hvmi_space_read(space, at, bytes, n, NULL);
 		if (rc)
 			break;
-		for (size_t i = 0; i + 8 <= n; i += 8) {
-			uint64_t word = load_le64(bytes + i);
+		for (size_t i = 0; i + word_len <= n; i += word_len) {
+			uint64_t word = word_len == 4 ? load_le32(bytes + i) : load_le64(bytes + i);
 			if (word < first || word > last)
 				continue;
 			struct hvmi_occupant who = *whose;

@@ -144,6 +144,19 @@ class Guest(Case):
             rows.setdefault(kind, []).append(row)
         return rows
 
+    def test_occupants(self):
+        """Threads that wait or are ready return into the kernel; the vCPU is in it."""
+        rows = self.rows(self.dump)
+        # The vCPU's stack pointer is above what is on its thread's stack.
+        current = self.truth[-1]["thread_list"][-1]
+        expected = [["2", str(t["tgid"]), str(t["pid"]), t["returns_from"]] for one in self.truth
+                    for i, t in enumerate(one["thread_list"]) if i % 4 in (0, 2) and t != current]
+        self.assertEqual([row[:3] + row[4:] for row in rows["occupant"] if row[0] == "2"], expected)
+        self.assertEqual([row[0] for row in rows["occupant"] if row[0] != "2"], ["1"])
+        self.assertIn(["occupant", ""], rows["end"])
+        # Nothing tells where vCPUs are in memory alone.
+        self.assertIn(["occupant", "ENOTSUP"], self.rows(self.raw)["end"])
+
     def test_tokens(self):
         for target in (self.sim, self.raw):
             rows = self.rows(target)

@@ -357,6 +357,10 @@ def threads(guest, record, body, pid, o, truth):
         if guest.has("_KTHREAD", "StackBase"):
             guest.put(at, "_KTHREAD", "StackBase", stack + 0x3000)
         guest.put(at, "_KTHREAD", "StackLimit", stack)
+        guest.put(at, "_KTHREAD", "KernelStack", stack + 0x1000)
+        # Where it returns to, and below that where it once would have.
+        for where in (0xff0, 0x2000 + guest.pointer):
+            guest.ptr(stack + where, guest.symbol("NtService") + 1)
         guest.list_add(guest.at(body, "_EPROCESS", "ThreadListHead"),
                        guest.at(at, "_ETHREAD", "ThreadListEntry"))
         truth["thread_list"].append({
@@ -364,6 +368,7 @@ def threads(guest, record, body, pid, o, truth):
             "state": {5: "S", 2: "R", 1: "R", 4: "X"}[state], "entry": hex(start),
             "created_ns": to_ns(filetime(o["created"] + i)), "stack_start": hex(stack),
             "stack_end": hex(stack + 0x3000),
+            "returns_from": hex(stack + 0x2000 + guest.pointer),
             "user_block": "0x0" if o["kernel"] else hex(0x7ffde000 - PAGE * i)})
         record["thread"] = at
         guest.current_stack = stack + 0x2f00

@@ -68,6 +68,21 @@ static void print_services(void)
 	print_end("service", rc);
 }
 
+/* Who is in the kernel's image. */
+static void print_occupants(void)
+{
+	enum { MOST = 4096 };
+	struct hvmi_os_info info = { .size = sizeof(info) };
+	static struct hvmi_occupant who[MOST];
+	hvmi_os_get_info(os, &info);
+	const struct hvmi_code code = { info.kernel_gva, info.kernel_len };
+	int count = hvmi_quiet_check(os, &code, 1, who, MOST, &err);
+	for (int i = 0; i < count && i < MOST; i++)
+		printf("occupant\t%u\t%d\t%d\t0x%" PRIx64 "\t0x%" PRIx64 "\n", who[i].kind,
+		       (int)who[i].tgid, (int)who[i].pid, who[i].gva, who[i].at);
+	print_end("occupant", count < 0 ? count : 0);
+}
+
 int main(int argc, char **argv)
 {
 	struct hvmi_vm *vm;
@@ -81,6 +96,7 @@ int main(int argc, char **argv)
 	print_descriptors(HVMI_TABLE_IDT, "gate");
 	print_descriptors(HVMI_TABLE_GDT, "segment");
 	print_services();
+	print_occupants();
 	hvmi_os_detach(os);
 	hvmi_close(vm);
 	return 0;

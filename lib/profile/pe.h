@@ -53,6 +53,8 @@ int pe_read(const struct hvmi_pe *pe, uint32_t rva, void *buf, uint32_t len);
 int pe_read_text(const struct hvmi_pe *pe, uint32_t rva, char *buf, uint32_t size);
 /* For what failed to be read. */
 int pe_failed(int rc, const struct hvmi_pe *pe, const char *what, struct hvmi_error *err);
+/* The name of the image in its export directory. -ENOENT: it has none; else as pe_read(). */
+int pe_export_name(const struct hvmi_pe *pe, char *buf, uint32_t size);
 void pe_exports_free(struct pe_exports *exports);
 
 #endif

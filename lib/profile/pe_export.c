@@ -14,6 +14,17 @@ void pe_exports_free(struct pe_exports *exports)
 	free(exports);
 }
 
+int pe_export_name(const struct hvmi_pe *pe, char *buf, uint32_t size)
+{
+	uint8_t directory[DIRECTORY_BYTES];
+	const struct pe_range *range = &pe->directories[PE_EXPORT];
+
+	if (range->rva == 0)
+		return -ENOENT;
+	int rc = pe_read(pe, range->rva, directory, sizeof(directory));
+	return rc < 0 ? rc : pe_read_text(pe, load_le32(directory + 12), buf, size);
+}
+
 /* An array of numbers, as much of it as is in memory. */
 static int read_numbers(const struct hvmi_pe *pe, uint32_t rva, uint32_t count, uint32_t bytes,
 			uint32_t **ret)

@@ -75,13 +75,12 @@ int windows_shared_read(struct hvmi_space *space, struct windows_shared *ret)
 /* The image. */
 
 /* Whether an image is the kernel's, by whatever of it is in memory. */
-static bool is_kernel(struct hvmi_space *space, uint32_t paging, const struct windows_image *image)
+static bool is_kernel(uint32_t paging, const struct windows_image *image)
 {
 	static const char *const pdb_names[] = { "ntkrnlmp.pdb", "ntoskrnl.pdb", "ntkrnlpa.pdb",
 						 "ntkrpamp.pdb", "ntkrla57.pdb" };
 	static const char *const names[] = { "ntoskrnl.exe", "ntkrnlmp.exe", "ntkrnlpa.exe",
 					     "ntkrpamp.exe", "ntkrla57.exe" };
-	char name[32];
 	uint32_t machine = paging == HVMI_PAGING_ARM64 ? WINDOWS_MACHINE_ARM64 :
 			   is_64(paging)	       ? WINDOWS_MACHINE_X64 : WINDOWS_MACHINE_X86;
 	if (image->machine != machine || image->bytes < KERNEL_BYTES_MIN ||
@@ -93,9 +92,9 @@ static bool is_kernel(struct hvmi_space *space, uint32_t paging, const struct wi
 				return true;
 		return false;
 	}
-	if (windows_image_export_name(space, image, name, sizeof(name)) == 0) {
+	if (image->name[0]) {
 		for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-			if (strcmp(name, names[i]) == 0)
+			if (strcmp(image->name, names[i]) == 0)
 				return true;
 		return false;
 	}
@@ -113,7 +112,7 @@ static bool kernel_at(struct hvmi_space *space, uint32_t paging, uint64_t base,
 	uint8_t magic[2];
 	return hvmi_space_read(space, base, magic, sizeof(magic), NULL) == 0 && magic[0] == 'M' &&
 	       magic[1] == 'Z' && windows_image_read(space, base, ret) == 0 &&
-	       is_kernel(space, paging, ret);
+	       is_kernel(paging, ret);
 }
 
 /* The kernel that holds `hint`, downwards from there. */

@@ -300,7 +300,8 @@ static void search_data(const struct search *s)
 			uint64_t gva = s->image->base + section->rva + at;
 			if (hvmi_space_read(s->space, gva, page, sizeof(page), NULL))
 				continue;
-			for (uint32_t o = 0; o < FRAME_SIZE; o += s->pointer_bytes)
+			uint32_t end = MIN((uint32_t)FRAME_SIZE, section->bytes - at);
+			for (uint32_t o = 0; o + s->pointer_bytes <= end; o += s->pointer_bytes)
 				try_word(s, gva + o, load(s, page + o), findings, &steps);
 		}
 	}

@@ -177,16 +177,17 @@ static const struct array {
 
 static void search_arrays(const struct search *s)
 {
+	const struct symbols *symbols = &s->os->profile->symbols;
 	uint64_t found[ARRAY_SIZE(arrays)] = { 0 };
 	for (size_t i = 0; i < ARRAY_SIZE(arrays); i++) {
-		if (symbols_find(&s->os->profile->symbols, arrays[i].symbol, &found[i]) == 0)
+		if (symbols_find(symbols, arrays[i].symbol, &found[i]) == 0)
 			continue;
 		uint64_t add, other;
-		if (windows_image_export(s->space, s->image, arrays[i].add, &add))
+		if (symbols_find(symbols, arrays[i].add, &add))
 			continue;
 		found[i] = array_of(s, add);
 		/* An array that is empty is not seen: what is seen then must not pass for it. */
-		if (windows_image_export(s->space, s->image, arrays[i].other, &other) == 0 &&
+		if (symbols_find(symbols, arrays[i].other, &other) == 0 &&
 		    array_of(s, other) != found[i])
 			found[i] = 0;
 	}
@@ -223,7 +224,8 @@ static bool is_table(const struct search *s, struct descriptor table, bool kerne
 static bool are_tables(const struct search *s, uint64_t plain, uint64_t shadow)
 {
 	struct descriptor first = read_table(s, plain), same = read_table(s, shadow);
-	return plain != shadow && is_table(s, first, true) && first.base == same.base &&
+	return plain != shadow && search_in_section(s, plain, 0, 0) &&
+	       search_in_section(s, shadow, 0, 0) && is_table(s, first, true) && first.base == same.base &&
 	       first.limit == same.limit &&
 	       is_table(s, read_table(s, shadow + 4 * s->pointer_bytes), false);
 }
@@ -305,7 +307,8 @@ static void search_tables_32(const struct search *s)
 			uint64_t gva = s->image->base + section->rva + at;
 			if (hvmi_space_read(s->space, gva, page, sizeof(page), NULL))
 				continue;
-			for (uint32_t o = 0; o < FRAME_SIZE; o += 4)
+			uint32_t end = MIN((uint32_t)FRAME_SIZE, section->bytes - at);
+			for (uint32_t o = 0; o + 4 <= end; o += 4)
 				if (load_le32(page + o) == base && are_tables(s, plain, gva + o)) {
 					shadow = gva + o;
 					count++;

@@ -20,15 +20,21 @@
 static uint32_t read_build(struct hvmi_os *os, struct hvmi_space *space, const char **source_ret)
 {
 	struct windows_os *data = windows_data(os);
-	uint64_t gva;
-	uint32_t number;
+	struct hvmi_pe_export export = { .size = sizeof(export) };
+	struct hvmi_pe *pe;
+	uint32_t number = 0;
 	*source_ret = "KUSER_SHARED_DATA.NtBuildNumber";
 	if (data->shared.build)
 		return data->shared.build;
 	*source_ret = "the export NtBuildNumber";
-	if (windows_image_export(space, &data->found.image, "NtBuildNumber", &gva) == 0 &&
-	    hvmi_space_read(space, gva, &number, sizeof(number), NULL) == 0)
-		return number & 0xffff;
+	if (hvmi_pe_open(space, data->found.image.base, &pe, NULL) == 0) {
+		if (hvmi_pe_find_export(pe, "NtBuildNumber", &export, NULL) ||
+		    hvmi_space_read(space, export.gva, &number, sizeof(number), NULL))
+			number = 0;
+		hvmi_pe_close(pe);
+		if (number)
+			return number & 0xffff;
+	}
 	*source_ret = "nothing that tells it";
 	return 0;
 }
@@ -217,16 +223,18 @@ static void state_root(struct hvmi_os *os)
 /* Every export is a symbol, too: what a table by PDB id lacks. */
 static void add_exports(struct hvmi_os *os, struct hvmi_space *space)
 {
-	const struct windows_image *image = &windows_data(os)->found.image;
-	CLEANUP_FREE struct windows_export *exports = NULL;
-	CLEANUP_FREE char *names = NULL;
-	uint32_t count = 0, added = 0;
+	struct hvmi_pe_export export = { .size = sizeof(export) };
+	struct hvmi_pe *pe;
+	uint32_t cursor = 0, added = 0;
 	char value[64];
-	if (windows_image_exports(space, image, &exports, &names, &count))
+	if (hvmi_pe_open(space, windows_data(os)->found.image.base, &pe, NULL))
 		return;
-	for (uint32_t i = 0; i < count; i++)
-		added += windows_knowledge_symbol(os, names + exports[i].name,
-						  image->base + exports[i].rva) == 0;
+	while (hvmi_pe_next_export(pe, &cursor, &export, NULL) == 1)
+		if (export.name[0] && export.gva != HVMI_NO_ADDRESS)
+			added += windows_knowledge_symbol(os, export.name, export.gva) == 0;
+	hvmi_pe_close(pe);
+	if (!added)
+		return;
 	if (symbols_freeze(&os->profile->symbols))
 		return;
 	snprintf(value, sizeof(value), "%u symbols", added);

@@ -94,7 +94,7 @@ struct hvmi_hook {
 	void *context;
 	uint64_t serial;
 	uint64_t called_at;	/* id of the last event it was called for */
-	uint64_t hits, filtered, time_ns, refused;
+	uint64_t hits, filtered, ticks, refused;
 	uint8_t kind, state;
 	uint16_t flags;
 	uint32_t access;
@@ -174,6 +174,7 @@ struct hvmi_hooks {
 	struct hvmi_verdict verdict;
 	struct hvmi_registers verdict_registers, merged_registers;
 	uint8_t verdict_data[HVMI_ANSWER_DATA_MAX], merged_data[HVMI_ANSWER_DATA_MAX];
+	uint64_t begun_ns, begun_ticks;
 	uint64_t events_taken, hits, filtered, others;
 };
 
@@ -246,6 +247,9 @@ int turn_insn(struct turn *turn, const struct hvmi_insn **ret, struct hvmi_error
 bool hook_reached(struct turn *turn, const struct hvmi_hook *hook, bool by_gva);
 
 /* dispatch.c */
+/* What the clock of callbacks says, in ns; it begins when hooks are opened. */
+void hooks_start_clock(struct hvmi_hooks *hooks);
+uint64_t hooks_ns(const struct hvmi_hooks *hooks, uint64_t ticks);
 int dispatch_event(struct hvmi_hooks *hooks, const struct hvmi_event *event, struct hvmi_error *err);
 /* Call one hook, and take its verdict. @p told has what its kind fills. */
 void call_hook(struct turn *turn, struct hvmi_hook *hook, struct hvmi_hook_event *told);

@@ -161,6 +161,7 @@ HVMI_API int hvmi_hooks_open(struct hvmi_events *events, const struct hvmi_hooks
 	hooks->vm = events->vm;
 	hooks->options = o;
 	hooks->last = &hooks->first;
+	hooks_start_clock(hooks);
 	hooks->abilities = plan_abilities(hooks->vm);
 	hooks->vcpus = calloc(MAX(hooks->vm->description.vcpus, 1), sizeof(*hooks->vcpus));
 	hooks->fd = epoll_create1(EPOLL_CLOEXEC);

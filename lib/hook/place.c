@@ -244,6 +244,10 @@ static int place_point(struct hvmi_hook *hook, struct ref *ref, enum place_type 
 {
 	struct hvmi_hooks *hooks = hook->hooks;
 	struct place *place;
+	/* In a request of events it is no address. */
+	if (!hook->address)
+		return hvmi_error_set(err, -ENOTSUP, 0, "%s machines have no breakpoints and "
+				      "watchpoints at address 0", hooks->vm->backend.scheme);
 	int rc = get_place(hooks, type, hook->address, &place, err);
 	if (rc)
 		return rc;

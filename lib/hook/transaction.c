@@ -182,7 +182,7 @@ HVMI_API int hvmi_hook_get_info(const struct hvmi_hook *hook, struct hvmi_hook_i
 {
 	const struct hvmi_hook_info info = {
 		.size = sizeof(info), .hits = hook->hits, .filtered = hook->filtered,
-		.time_ns = hook->time_ns, .refused = hook->refused, .kind = hook->kind,
+		.time_ns = hooks_ns(hook->hooks, hook->ticks), .refused = hook->refused, .kind = hook->kind,
 		.mechanism = hook->plan.mechanism, .step_over = hook->plan.step_over,
 		.flags = hook->plan.flags, .verdicts = hook->plan.verdicts,
 		.address = hook->address, .gpa = hook->gpa,

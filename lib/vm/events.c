@@ -75,6 +75,7 @@ HVMI_API void hvmi_events_close(struct hvmi_events *events)
 	free_list(events->waiting);
 	free_list(events->spare);
 	free(events->requests);
+	free(events->index);
 	free(events);
 }
 
@@ -135,37 +136,6 @@ static int take_request(const struct hvmi_events *events, struct hvmi_event_requ
 	return check_kind(events->vm, to, err);
 }
 
-static struct hvmi_event_request *find_request(const struct hvmi_events *events,
-					       const struct hvmi_event_request *r)
-{
-	for (size_t i = 0; i < events->request_count; i++) {
-		struct hvmi_event_request *known = &events->requests[i];
-		if (known->kind == r->kind && known->vcpu == r->vcpu && known->reg == r->reg &&
-		    known->msr == r->msr && known->gva == r->gva && known->len == r->len &&
-		    known->access == r->access)
-			return known;
-	}
-	return NULL;
-}
-
-/* Room first: what was requested must be remembered. */
-static int make_room(struct hvmi_events *events, struct hvmi_error *err)
-{
-	if (events->request_count < events->request_room)
-		return 0;
-	size_t room = events->request_room ? 2 * events->request_room : 16;
-	if (events->request_count >= REQUESTS_MAX)
-		return hvmi_error_set(err, -EOVERFLOW, HVMI_NO_ADDRESS, "there are %u requests",
-				      REQUESTS_MAX);
-	struct hvmi_event_request *requests =
-		realloc(events->requests, room * sizeof(*requests));
-	if (!requests)
-		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
-	events->requests = requests;
-	events->request_room = room;
-	return 0;
-}
-
 static uint32_t capability_of(const struct hvmi_event_request *r)
 {
 	if (r->kind == HVMI_EVENT_BREAKPOINT)
@@ -179,18 +149,18 @@ HVMI_API int hvmi_events_request(struct hvmi_events *events,
 	struct hvmi_vm *vm = events->vm;
 	struct hvmi_event_request r;
 	int rc = take_request(events, &r, request, err);
-	if (!rc && find_request(events, &r))
+	if (!rc && request_find(events, &r))
 		rc = hvmi_error_set(err, -EINVAL, r.gva, "this was requested already");
 	if (!rc)
 		rc = hvmi_vm_capability(vm, capability_of(&r), err);
 	if (!rc && r.flags & HVMI_REQUEST_MAY_DENY)
 		rc = hvmi_vm_capability(vm, HVMI_CAN_DENY, err);
 	if (!rc)
-		rc = make_room(events, err);
+		rc = request_make_room(events, err);
 	if (!rc)
 		rc = vm->backend.event_request(vm->machine, &r, err);
 	if (!rc)
-		events->requests[events->request_count++] = r;
+		request_add(events, &r);
 	return rc;
 }
 
@@ -202,12 +172,12 @@ HVMI_API int hvmi_events_cancel(struct hvmi_events *events,
 	int rc = take_request(events, &r, request, err);
 	if (rc)
 		return rc;
-	struct hvmi_event_request *known = find_request(events, &r);
+	struct hvmi_event_request *known = request_find(events, &r);
 	if (!known)
 		return hvmi_error_set(err, -ENOENT, r.gva, "this was not requested");
 	rc = vm->backend.event_cancel(vm->machine, known, err);
 	if (!rc)
-		*known = events->requests[--events->request_count];
+		request_remove(events, known);
 	return rc;
 }
 

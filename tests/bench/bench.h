@@ -83,6 +83,7 @@ void bench_search(struct image *image);
 void bench_parallel(struct image *image);
 void bench_handles(void);
 void bench_insn(void);
+void bench_hooks(void);
 void bench_attach(const char *target);
 void bench_memory(const char *target);
 

@@ -183,6 +183,7 @@ int main(int argc, char **argv)
 	struct image image = { 0 };
 	pin();
 	bench_insn();
+	bench_hooks();
 	bench_memory(target);
 	bench_handles();
 	bench_attach(target);

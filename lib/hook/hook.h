@@ -47,11 +47,11 @@ enum place_type { PLACE_BREAKPOINT, PLACE_INT3, PLACE_PAGE, PLACE_WATCHPOINT, PL
 struct place {
 	uint64_t key;		/* gva, gpa, gpa of the page, gva, place_event_key() */
 	struct ref *first, **last;	/* hooks, in the order they were added */
-	struct place *page;	/* of a hidden int3 */
 	uint8_t type;
 	bool placed;
 	bool hidden;		/* INT3: in the page's copy */
 	uint8_t original;	/* INT3 */
+	struct place *page;	/* of a hidden int3 */
 	uint64_t patch;		/* INT3: in the journal, or 0 */
 	uint8_t step_over;	/* INT3, PAGE: enum hvmi_step_over */
 	/* PAGE. */
@@ -87,17 +87,20 @@ struct hook_space {
 /* What dispatching needs comes first. */
 struct hvmi_hook {
 	struct ref one;		/* where there is only one */
-	uint64_t address, last;	/* inclusive; gva or gpa */
-	uint64_t root, other_root;	/* of space: root_of() */
+	uint64_t address;	/* gva or gpa */
+	uint64_t root;		/* of space: root_of() */
 	struct hook_space *space;	/* NULL: gpa */
-	hvmi_hook_fn callback;
-	void *context;
-	uint64_t serial;
-	uint64_t called_at;	/* id of the last event it was called for */
-	uint64_t hits, filtered, ticks, refused;
 	uint8_t kind, state;
 	uint16_t flags;
 	uint32_t access;
+	uint64_t serial;
+	hvmi_hook_fn callback;
+	void *context;
+	uint64_t called_at;	/* id of the last event it was called for */
+	uint64_t hits, ticks;
+	uint64_t last;		/* inclusive */
+	uint64_t other_root;
+	uint64_t filtered, refused;
 	struct ref *refs;	/* &one, or allocated */
 	uint64_t ref_count;
 	struct hvmi_hooks *hooks;
@@ -119,6 +122,14 @@ struct place *table_find(const struct table *table, uint64_t key);
 int table_reserve(struct table *table);
 void table_add(struct table *table, struct place *place);
 void table_remove(struct table *table, uint64_t key);
+
+/* Objects of one size, side by side: what is looked up all the time should share few pages. */
+struct pool {
+	size_t size;
+	void *chunks, *spare;	/* lists by their first word */
+	uint8_t *fresh;
+	size_t left;		/* objects at fresh */
+};
 
 /* What is between a vCPU's events. */
 struct vcpu_turn {
@@ -148,6 +159,7 @@ struct hvmi_hooks {
 	struct hvmi_hooks_options options;
 	uint32_t abilities;
 	int fd, wake;		/* an epoll of the events' and an eventfd: something is queued */
+	struct pool hook_pool, place_pool;
 	struct table tables[PLACE_TYPES];
 	struct hvmi_hook *live;
 	uint64_t hook_count, place_count, watchpoint_count, page_ref_count, serial;
@@ -199,6 +211,11 @@ struct turn {
 	uint32_t action, flags, steps, view, data_len;
 	struct hvmi_injection injection;
 };
+
+/* Zeroed, at a cache line; NULL: no memory. */
+void *pool_get(struct pool *pool);
+void pool_put(struct pool *pool, void *object);
+void pool_free(struct pool *pool);
 
 /* request.c: a hook in state PENDING. */
 int hook_create(struct hvmi_hooks *hooks, const struct hvmi_hook_request *request,

@@ -28,6 +28,8 @@ static void free_hooks(struct hvmi_hooks *hooks)
 		close(hooks->fd);
 	if (hooks->wake >= 0)
 		close(hooks->wake);
+	pool_free(&hooks->hook_pool);
+	pool_free(&hooks->place_pool);
 	free(hooks->vcpus);
 	free(hooks->adds);
 	free(hooks->removes);
@@ -161,6 +163,8 @@ HVMI_API int hvmi_hooks_open(struct hvmi_events *events, const struct hvmi_hooks
 	hooks->vm = events->vm;
 	hooks->options = o;
 	hooks->last = &hooks->first;
+	hooks->hook_pool.size = (sizeof(struct hvmi_hook) + 63) & ~(size_t)63;
+	hooks->place_pool.size = (sizeof(struct place) + 63) & ~(size_t)63;
 	hooks_start_clock(hooks);
 	hooks->abilities = plan_abilities(hooks->vm);
 	hooks->vcpus = calloc(MAX(hooks->vm->description.vcpus, 1), sizeof(*hooks->vcpus));

@@ -21,7 +21,7 @@ static int get_place(struct hvmi_hooks *hooks, enum place_type type, uint64_t ke
 	if (!place) {
 		if (table_reserve(&hooks->tables[type]))
 			return no_memory(err);
-		place = calloc(1, sizeof(*place));
+		place = pool_get(&hooks->place_pool);
 		if (!place)
 			return no_memory(err);
 		*place = (struct place){ .key = key, .type = (uint8_t)type,
@@ -55,7 +55,7 @@ void places_reap(struct hvmi_hooks *hooks)
 {
 	while (hooks->spare_places) {
 		struct place *next = hooks->spare_places->next_spare;
-		free(hooks->spare_places);
+		pool_put(&hooks->place_pool, hooks->spare_places);
 		hooks->spare_places = next;
 	}
 }
@@ -532,7 +532,7 @@ static void force_out(struct hvmi_hooks *hooks, struct place *place)
 		page_update(hooks, place, NULL);
 	}
 	free(place->marks);
-	free(place);
+	pool_put(&hooks->place_pool, place);
 }
 
 void places_clear(struct hvmi_hooks *hooks)

@@ -140,7 +140,7 @@ int hook_create(struct hvmi_hooks *hooks, const struct hvmi_hook_request *reques
 		rc = malformed(err, r.address, "it has no callback");
 	if (rc)
 		return rc;
-	struct hvmi_hook *hook = calloc(1, sizeof(*hook));
+	struct hvmi_hook *hook = pool_get(&hooks->hook_pool);
 	if (!hook)
 		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
 	*hook = (struct hvmi_hook){
@@ -153,7 +153,7 @@ int hook_create(struct hvmi_hooks *hooks, const struct hvmi_hook_request *reques
 	if (!rc && r.space)
 		rc = share_space(hooks, r.space, &hook->space, err);
 	if (rc) {
-		free(hook);
+		pool_put(&hooks->hook_pool, hook);
 		return rc;
 	}
 	if (hook->space) {
@@ -170,5 +170,5 @@ void hook_free(struct hvmi_hook *hook)
 	leave_space(hook->hooks, hook->space);
 	if (hook->refs != &hook->one)
 		free(hook->refs);
-	free(hook);
+	pool_put(&hook->hooks->hook_pool, hook);
 }

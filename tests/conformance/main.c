@@ -152,7 +152,7 @@ int main(int argc, char **argv)
 		{ "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
 	};
 	static const struct test *const groups[] = { memory_tests, event_tests, access_tests,
-						     processor_tests, detach_tests };
+						     processor_tests, hook_tests, detach_tests };
 	struct names only = { .count = 0 }, except = { .count = 0 };
 	bool list = false, say_only = false;
 	for (int c; (c = getopt_long(argc, argv, "h", long_options, NULL)) != -1;) {

@@ -53,7 +53,7 @@ struct test {
 	const char *name;
 	void (*run)(void);
 };
-extern const struct test memory_tests[], event_tests[], access_tests[], processor_tests[],
+extern const struct test memory_tests[], event_tests[], access_tests[], processor_tests[], hook_tests[],
 	detach_tests[];
 
 /* End the test. */

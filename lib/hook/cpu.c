@@ -49,6 +49,23 @@ int clean_read(struct hvmi_hooks *hooks, struct hvmi_space *space, uint64_t gva,
 	return rc;
 }
 
+/* How it decodes. Some machines leave out of their events what that takes, and tell it when asked. */
+static int mode_of(struct turn *turn, uint32_t *ret, uint64_t *cs_base_ret, struct hvmi_error *err)
+{
+	const struct hvmi_registers *told = turn->event->registers;
+	struct hvmi_registers now = { .known = { 0 } };
+	*cs_base_ret = 0;
+	int rc = hvmi_insn_mode(told, ret, err);
+	if (rc == -ENOTSUP &&
+	    hvmi_vm_get_registers(turn->hooks->vm, turn->event->vcpu, &now, NULL) == 0) {
+		rc = hvmi_insn_mode(&now, ret, err);
+		told = &now;
+	}
+	if (!rc && *ret != HVMI_INSN_X86_64)
+		hvmi_registers_get(told, HVMI_X86_CS_BASE, cs_base_ret);
+	return rc;
+}
+
 static int decode(struct turn *turn, struct hvmi_error *err)
 {
 	uint8_t bytes[HVMI_INSN_BYTES];
@@ -58,14 +75,12 @@ static int decode(struct turn *turn, struct hvmi_error *err)
 	if (!turn->rip_known)
 		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
 				      "where the vCPU stands is not known");
-	int rc = hvmi_insn_mode(turn->event->registers, &mode, err);
+	uint64_t cs;
+	int rc = mode_of(turn, &mode, &cs, err);
 	if (!rc)
 		rc = cpu_space(turn, &space, err);
 	if (rc)
 		return rc;
-	uint64_t cs = 0;
-	if (mode != HVMI_INSN_X86_64)
-		hvmi_registers_get(turn->event->registers, HVMI_X86_CS_BASE, &cs);
 	uint64_t gva = mode == HVMI_INSN_X86_64 ? turn->rip : (uint32_t)(cs + turn->rip);
 	rc = clean_read(turn->hooks, space, gva, bytes, sizeof(bytes), &done);
 	if (!done)

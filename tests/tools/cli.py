@@ -118,7 +118,9 @@ class Usage(Case):
                           ("translate", "x", "0", "--root", "here"),
                           ("recover", "x", "--wait", "long"),
                           ("disas", "x", "0", "--mode", "8"), ("disas", "x", "0", "--count", "1048577"),
-    "break": ["schedule"], "trace": [], "watch": ["jiffies_64", "8"],
+                          ("trace", "x", "--call", "nonsense"), ("trace", "x", "--pid", "one"),
+                          ("watch", "x", "0", "8", "--access", "rq"), ("watch", "x", "0", "1G"),
+                          ("break", "x", "0", "--stack", "513"),
                           ("translate", "x", "0", "--all", "--root", "0")):
             self.fails(USAGE, *arguments)
 

@@ -1,9 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `xen:NAME`, `xen:NUMBER`, `xen:UUID`. */
+#include <stdio.h>
+
 #include "events.h"
 #include "watch.h"
 
 const struct hvmi_backend *hvmi_backend_entry(uint32_t version_major, uint32_t version_minor);
+
+/* Numbers of domains come again only after thousands of others. */
+static int identity(void *machine, char *buf, size_t size)
+{
+	const struct domain *d = machine;
+	char uuid[40];
+	domain_format_uuid(d->uuid, uuid);
+	int len = snprintf(buf, size, "Xen, domain %u, UUID %s", d->id, uuid);
+	return len > 0 && (size_t)len < size ? 0 : -EOVERFLOW;
+}
 
 HVMI_API const struct hvmi_backend *hvmi_backend_entry(uint32_t version_major, uint32_t version_minor)
 {
@@ -42,6 +54,7 @@ HVMI_API const struct hvmi_backend *hvmi_backend_entry(uint32_t version_major, u
 		.map_pages = memory_map_pages,
 		.unmap_pages = memory_unmap_pages,
 		.map_generation = memory_generation,
+		.identity = identity,
 	};
 	(void)version_minor;
 	return version_major == HVMI_VERSION_MAJOR ? &backend : NULL;

@@ -134,13 +134,14 @@ static struct hvmi_event next_event(uint32_t kind)
 static void hold_events(const char *target)
 {
 	struct hvmi_event event = { .size = sizeof(event) };
+	const struct hvmi_answer let = { .size = sizeof(let), .flags = HVMI_ANSWER_EMULATE };
 	open_events_plainly(target);
 	request_cpuid();
 	say("holding");
 	while (!asked_to_end) {
 		int r = hvmi_events_next(machine.events, 500, &event, &error);
 		if (r == 1)
-			r = hvmi_events_answer(machine.events, &event, NULL, &error);
+			r = hvmi_events_answer(machine.events, &event, &let, &error);
 		if (r < 0) {
 			printf("events: %s: %s\n", hvmi_error_name(r), error.text);
 			close_plainly();

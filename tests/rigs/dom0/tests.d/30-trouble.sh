@@ -76,6 +76,17 @@ for way in cpuid access view step pause; do
 	check "a killed program's leavings are put right: $way" killed $way
 done
 
+# ended PID LINE FILE: it does, well, within a minute, and has said that
+ended() {
+	ended_tries=300
+	while kill -0 "$1" 2>/dev/null; do
+		ended_tries=$((ended_tries - 1))
+		[ $ended_tries = 0 ] && break
+		usleep 200000
+	done
+	[ $ended_tries != 0 ] || { echo "$3 does not end"; kill -9 "$1"; }
+	wait "$1" && grep -q "$2" "$3" || { cat "$3"; return 1; }
+}
 # While somebody holds its memory a domain that was destroyed is there, but dying.
 destroyed() {
 	guest_create guest9 || return
@@ -85,14 +96,16 @@ destroyed() {
 	agent_begin events holding events xen:guest9 || return
 	events=$agent
 	kill -STOP $memory
-	xl destroy guest9
-	wait $events || { cat /run/agent-events; return 1; }
-	grep "ESRCH.*gone" /run/agent-events || return
-	refused "gone, or is being destroyed" hvmi-info "xen:$doomed" || return
+	timeout 60 xl destroy guest9
+	destroyed_status=$?
+	echo "xl destroy: $destroyed_status"
+	xl list
+	ended $events "ESRCH.*gone" /run/agent-events || destroyed_status=1
+	refused "gone, or is being destroyed" hvmi-info "xen:$doomed" || destroyed_status=1
 	kill -CONT $memory
-	wait $memory || { cat /run/agent-memory; return 1; }
-	grep "^read: ESRCH" /run/agent-memory || return
-	refused "there is no domain" hvmi-info "xen:$doomed" && guest_alive guest
+	ended $memory "^read: ESRCH" /run/agent-memory || destroyed_status=1
+	refused "there is no domain" hvmi-info "xen:$doomed" || destroyed_status=1
+	[ $destroyed_status = 0 ] && guest_alive guest
 }
 check "a domain is destroyed while its memory and its events are held" destroyed
 check "the guest is well after all this" hvmi-conformance xen:guest --only guests-view --timeout 60

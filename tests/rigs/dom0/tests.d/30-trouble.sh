@@ -107,5 +107,27 @@ destroyed() {
 	refused "there is no domain" hvmi-info "xen:$doomed" || destroyed_status=1
 	[ $destroyed_status = 0 ] && guest_alive guest
 }
-check "a domain is destroyed while its memory and its events are held" destroyed
+# within SECONDS COMMAND...: what it says; where everything is, if it takes longer
+within() {
+	within_left=$1
+	shift
+	"$@" >/run/within 2>&1 &
+	within_pid=$!
+	while kill -0 $within_pid 2>/dev/null && [ "$within_left" -gt 0 ]; do
+		within_left=$((within_left - 1))
+		sleep 1
+	done
+	cat /run/within
+	if [ "$within_left" -gt 0 ]; then
+		wait $within_pid
+		return
+	fi
+	ps -o pid,ppid,stat,args | grep -v '\['
+	for within_of in $(pidof hvmi-agent xl); do
+		echo "$within_of: $(cat /proc/"$within_of"/wchan) $(cat /proc/"$within_of"/syscall)"
+	done
+	kill -9 $within_pid $(pidof hvmi-agent xl)
+	return 1
+}
+check "a domain is destroyed while its memory and its events are held" within 240 destroyed
 check "the guest is well after all this" hvmi-conformance xen:guest --only guests-view --timeout 60

@@ -165,12 +165,30 @@ def check_break(machine, build, folder):
     expect(text.count("vCPU ") == 4 and "rip " in text, text[:2000])
 
 
+def check_soak(machine, build, folder):
+    """Hooks come and go on hot kernel functions while the guest works and checks its own work."""
+    cycles = int(os.environ.get("HVMI_SOAK_CYCLES", "300"))
+    soak = child([os.path.join(build, "tests", "live", "soak"), machine.target, str(cycles)],
+                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    rounds = 0
+    while soak.poll() is None:
+        machine.go(20)
+        rounds += 1
+    out = soak.stdout.read()
+    soak.stdout.close()
+    told = re.fullmatch(r"cycles (\d+) hits (\d+)\n", out)
+    expect(soak.returncode == 0 and told and int(told.group(1)) == cycles, out)
+    expect(int(told.group(2)) > cycles // 10, "hardly anything was hit", out)
+    print("  %s, the guest worked %d rounds" % (out.strip(), rounds))
+
+
 def test_tools(build, folder):
     machine = Counter(folder)
     try:
         text = kernel_text(machine, build, folder)
-        for check in (check_trace, check_watch, check_break):
+        for check in (check_trace, check_watch, check_break, check_soak):
             check(machine, build, folder)
+            expect(kernel_text(machine, build, folder) == text, "the kernel's text has changed in", check.__name__)
             print("  %s: good" % check.__name__, flush=True)
         machine.go(50)
         expect(kernel_text(machine, build, folder) == text, "the kernel's text has changed")

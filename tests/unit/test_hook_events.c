@@ -2,6 +2,11 @@
 /* Hooks of what machines have an event for. */
 #include "hook_machine.h"
 
+#include <dirent.h>
+#include <unistd.h>
+
+#include <hvmi/journal.h>
+
 static struct hvmi_error err;
 
 struct seen {
@@ -232,6 +237,59 @@ START_TEST(guest_requests)
 }
 END_TEST
 
+static int files_in(const char *folder)
+{
+	DIR *dir = opendir(folder);
+	int count = 0;
+	ck_assert_ptr_nonnull(dir);
+	for (const struct dirent *entry; (entry = readdir(dir));)
+		count += entry->d_name[0] != '.';
+	closedir(dir);
+	return count;
+}
+
+/* An int3 in the guest's memory is written down first, and forgotten when it is gone. */
+START_TEST(journal)
+{
+	struct hook_machine m;
+	struct seen seen = { .calls = 0 };
+	char folder[] = "/tmp/hvmi-hook.XXXXXX";
+	struct hvmi_hooks_options options = { .size = sizeof(options) };
+	struct hvmi_hook *hook;
+	uint8_t byte;
+	ck_assert_ptr_nonnull(mkdtemp(folder));
+	hook_machine_open(&m, &profiles[3], "");
+	hvmi_hooks_close(m.hooks);
+	ck_assert_msg(hvmi_journal_open(m.vm, folder, 0, &options.journal, &err) == 0, "%s", err.text);
+	ck_assert_int_eq(hvmi_hooks_open(m.events, &options, &m.hooks, &err), 0);
+	const struct hvmi_hook_request r = {
+		.size = sizeof(r), .kind = HVMI_HOOK_EXECUTE, .space = m.space, .address = AT_LOAD,
+		.callback = on_hook, .context = &seen,
+	};
+	ck_assert_msg(hvmi_hook_add(m.hooks, &r, &hook, &err) == 0, "%s", err.text);
+	ck_assert_int_eq(hvmi_vm_read(m.vm, AT_LOAD, &byte, 1, NULL), 0);
+	ck_assert_uint_eq(byte, 0xcc);
+	ck_assert_int_eq(files_in(folder), 1);
+	ck_assert_uint_eq(hook_machine_call(&m, 7), 8);
+	ck_assert_int_eq(seen.calls, 1);
+	ck_assert_int_eq(hvmi_hook_remove(hook, &err), 0);
+	ck_assert_int_eq(hvmi_hook_add(m.hooks, &r, &hook, &err), 0);
+	/* What the guest has put there meanwhile stays. */
+	ck_assert_int_eq(hvmi_vm_write(m.vm, AT_LOAD, "\x90", 1, NULL), 0);
+	ck_assert_int_eq(hvmi_hook_remove(hook, &err), 0);
+	ck_assert_int_eq(hvmi_vm_read(m.vm, AT_LOAD, &byte, 1, NULL), 0);
+	ck_assert_uint_eq(byte, 0x90);
+	ck_assert_int_eq(hvmi_vm_write(m.vm, AT_LOAD, "\x48", 1, NULL), 0);
+	ck_assert_int_eq(hvmi_hook_add(m.hooks, &r, NULL, &err), 0);
+	hvmi_hooks_close(m.hooks);
+	m.hooks = NULL;
+	hvmi_journal_close(options.journal);
+	ck_assert_int_eq(files_in(folder), 0);
+	hook_machine_close(&m);
+	rmdir(folder);
+}
+END_TEST
+
 /* What fails on the way leaves nothing behind. */
 START_TEST(failures)
 {
@@ -275,6 +333,7 @@ int main(void)
 	tcase_add_test(tests, exceptions);
 	tcase_add_loop_test(tests, guests_int3, 1, 4);
 	tcase_add_test(tests, guest_requests);
+	tcase_add_test(tests, journal);
 	tcase_add_test(tests, failures);
 	suite_add_tcase(suite, tests);
 	return run_suite(suite);

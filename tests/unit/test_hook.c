@@ -611,8 +611,12 @@ START_TEST(bad_requests)
 	REFUSED(-EINVAL, "no such kind");
 	r.kind = HVMI_HOOK_KIND_END;
 	REFUSED(-EINVAL, "no such kind");
-	r.size += 8;
-	REFUSED(-EINVAL, "does not");
+	struct {
+		struct hvmi_hook_request known;
+		uint64_t unknown;
+	} newer = { .known = good, .unknown = 1 };
+	newer.known.size = sizeof(newer);
+	ck_assert_int_eq(hvmi_hook_add(m.hooks, &newer.known, &hook, &err), -EINVAL);
 	r.callback = NULL;
 	REFUSED(-EINVAL, "callback");
 	r.flags = HVMI_HOOK_ON_CHANGE;

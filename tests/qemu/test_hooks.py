@@ -50,7 +50,7 @@ class Counter(Machine):
         self.serial.settimeout(PATIENCE)
         self.serial.connect(serial)
         self.text = ""
-        up = self.wait_for(r"GUEST: up (\d+) written 0x([0-9a-f]+)")
+        up = self.wait_for(r"GUEST: up (\d+) written 0x([0-9a-f]+)\n")
         self.pid, self.written = int(up.group(1)), int(up.group(2), 16)
 
     def wait_for(self, pattern):

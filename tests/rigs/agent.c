@@ -89,6 +89,12 @@ static void hold_memory(const char *target)
 {
 	open_plainly(target, 0);
 	for (bool first = true; !asked_to_end; first = false) {
+		/* What begins anew, as a list does, looks whether the memory is still the domain's. */
+		const struct hvmi_space_config none = { .size = sizeof(none),
+							.paging = HVMI_PAGING_NONE };
+		struct hvmi_space *space;
+		GOOD(hvmi_space_create(machine.vm, &none, &space, &error));
+		hvmi_space_destroy(space);
 		for (uint32_t i = 0; i < machine.info.ranges; i++) {
 			struct hvmi_range range;
 			GOOD(hvmi_vm_range(machine.vm, i, &range));

@@ -59,6 +59,13 @@ static void sleep_for_ever(void)
 		pause();
 }
 
+/* Another process than the probe that runs now and then: page-table roots are switched. */
+static void nap_for_ever(void)
+{
+	for (;;)
+		usleep(50000);
+}
+
 int main(void)
 {
 	static const char *const folders[] = { "/proc", "/sys", "/dev" };
@@ -72,7 +79,7 @@ int main(void)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	load_module();
 	child("sleeper-1", sleep_for_ever);
-	child("sleeper-2", sleep_for_ever);
+	child("sleeper-2", nap_for_ever);
 	child(PROBE_NAME, probe_run);
 	for (;;) {
 		int status;

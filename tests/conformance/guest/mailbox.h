@@ -17,6 +17,9 @@
 #define PROBE_WORK 0x10020000
 #define PROBE_VCPUS_MAX 8
 
+/* The I/O port that the process may use. Port 0x80 Xen lets every guest use, without an exit. */
+#define PROBE_PORT 0x84
+
 #define PROBE_NAME "hvmi-probe"		/* as task_struct.comm has it */
 #define PROBE_MAGIC "hvmi-probe-001\n"	/* 16 bytes with the NUL */
 

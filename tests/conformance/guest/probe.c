@@ -227,7 +227,7 @@ void probe_run(void)
 	struct sigaction action = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO };
 	for (size_t i = 0; i < sizeof(signals) / sizeof(*signals); i++)
 		sigaction(signals[i], &action, NULL);
-	if (ioperm(0x80, 1, 1))
+	if (ioperm(PROBE_PORT, 1, 1))
 		perror("GUEST: ioperm");
 	start_workers();
 	check_begin();

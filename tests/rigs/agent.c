@@ -2,7 +2,6 @@
 /* A program that meets trouble: what it holds of a domain when it is killed, or the domain goes, is said
  * by its first argument. It prints a line at each stage, which the scripts of dom0 wait for. */
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -18,26 +17,6 @@ struct machine machine;
 struct hvmi_error error;
 
 static volatile sig_atomic_t asked_to_end;
-
-void fail(const char *format, ...)
-{
-	va_list args;
-	va_start(args, format);
-	vprintf(format, args);
-	va_end(args);
-	printf("\n");
-	exit(1);
-}
-
-void skip(const char *format, ...)
-{
-	va_list args;
-	va_start(args, format);
-	vprintf(format, args);
-	va_end(args);
-	printf("\n");
-	exit(77);
-}
 
 static void say(const char *stage)
 {

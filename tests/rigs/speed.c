@@ -2,7 +2,6 @@
 /* What libhvmi takes longer than a bare loop of Xen's own calls, and than Debian's xen-access. */
 #include <fcntl.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -20,26 +19,6 @@
 struct options options = { .timeout_ms = 120000 };
 struct machine machine;
 struct hvmi_error error;
-
-void fail(const char *format, ...)
-{
-	va_list args;
-	va_start(args, format);
-	vprintf(format, args);
-	va_end(args);
-	printf("\n");
-	exit(1);
-}
-
-void skip(const char *format, ...)
-{
-	va_list args;
-	va_start(args, format);
-	vprintf(format, args);
-	va_end(args);
-	printf("\n");
-	exit(77);
-}
 
 static uint64_t now_ns(void)
 {

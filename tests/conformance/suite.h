@@ -117,6 +117,8 @@ void start_command(uint32_t op, uint32_t vcpu, uint64_t function, uint64_t a, ui
 bool call_done(void);
 /* Wait for its result. */
 struct probe_result end_call(void);
+/* The same, while events of others are passed on; one at the function itself fails. */
+struct probe_result end_call_passing(uint64_t function);
 /* Both, without events. */
 struct probe_result guest_call(uint32_t vcpu, uint64_t function, uint64_t a, uint64_t b, uint64_t c);
 

@@ -50,7 +50,7 @@ static void written(const struct written *w)
 	answer(&event, 0);
 	event = register_event(w, new, old);
 	answer(&event, 0);
-	struct probe_result result = end_call();
+	struct probe_result result = end_call_passing(at);
 	SAME(result.values[0], old);
 	SAME(result.values[1], new);
 	GOOD(hvmi_events_cancel(machine.events, &r, &error));
@@ -58,13 +58,14 @@ static void written(const struct written *w)
 	/* What changes nothing is not told if it need not be. */
 	r = register_request(w, HVMI_REQUEST_ON_CHANGE);
 	request(&r);
-	guest_call(vcpu, at, 0, 0, 0);
+	start_call(vcpu, at, 0, 0, 0);
+	end_call_passing(at);
 	start_call(vcpu, at, w->mask, 0, 0);
 	event = register_event(w, old, new);
 	answer(&event, 0);
 	event = register_event(w, new, old);
 	answer(&event, 0);
-	end_call();
+	end_call_passing(at);
 	GOOD(hvmi_events_cancel(machine.events, &r, &error));
 }
 

@@ -111,7 +111,7 @@ static bool is_tagged(const struct type *type, uint32_t tag)
 	return tag == (type->flags & TYPE_UNION_FORWARD ? HVMI_TYPE_UNION : HVMI_TYPE_STRUCT);
 }
 
-/* `tag` is the kind of the keyword that stood before the name, or VOID if there was none. */
+/* `tag` is the kind that it must be, that of the keyword before the name; VOID: any. */
 static uint32_t find_exact(const struct types *types, uint32_t tag, const char *name)
 {
 	uint32_t count, best = TYPE_NONE, best_rank = 0;
@@ -158,7 +158,7 @@ uint32_t types_find(const struct types *types, const char *name)
 	for (size_t i = 0; i < ARRAY_SIZE(aliases) && id == TYPE_NONE; i++)
 		for (int which = 0; which < 2; which++)
 			if (strcmp(name, aliases[i][which]) == 0)
-				id = find_exact(types, HVMI_TYPE_VOID, aliases[i][!which]);
+				id = find_exact(types, HVMI_TYPE_INTEGER, aliases[i][!which]);
 	return id;
 }
 

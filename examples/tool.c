@@ -140,13 +140,16 @@ int tool_option(struct tool *tool, const struct option *own)
 
 void tool_operands(struct tool *tool, int min, int max)
 {
+	/* The first line of the usage, behind its "Usage: ". */
+	const char *form = tool->usage + strlen("Usage: ");
+	const int len = (int)strcspn(form, "\n");
 	tool->operands += optind;
 	tool->operand_count -= optind;
 	if (tool->operand_count < min)
-		tool_die(TOOL_USAGE, "%s; --help tells more", tool->operand_count == 0 ?
-			 "a target is needed" : "more is needed than a target");
+		tool_die(TOOL_USAGE, "something is missing: %.*s (--help tells more)", len, form);
 	if (tool->operand_count > max)
-		tool_die(TOOL_USAGE, "'%s' is too much; --help tells more", tool->operands[max]);
+		tool_die(TOOL_USAGE, "'%s' is too much: %.*s (--help tells more)",
+			 tool->operands[max], len, form);
 }
 
 uint64_t tool_number(const char *what, const char *text, uint64_t max)

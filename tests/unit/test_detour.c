@@ -19,7 +19,10 @@
 #define STACK 0xffffc90000000000ull
 #define STACK_GPA 0x40000u
 #define STACK_LEN 0x4000u
+#define FAR (STACK + 0x40000000ull)
+#define FAR_GPA 0x60000u
 #define GOOD (TEXT + 0)
+#define CROSSES (TEXT + 0xffd)
 
 static struct hvmi_error err;
 static struct hvmi_vm *vm;
@@ -51,6 +54,8 @@ static const struct {
 	FUNCTION("jumps", 0x100, "\xe9\x00\x00\x00\x00"),
 	FUNCTION("breaks", 0x140, "\xcc\x90\x90\x90\x90\xc3"),
 	FUNCTION("bad", 0x180, "\x55\x06\x90\x90\x90\xc3"),
+	/* push rbp; mov rbp, rsp; sub rsp, 16; leave; ret: in two pages. */
+	FUNCTION("crosses", 0xffd, "\x55\x48\x89\xe5\x48\x83\xec\x10\xc9\xc3"),
 	FUNCTION("_etext", 0x1e05, ""),
 };
 
@@ -111,6 +116,7 @@ static void setup(void)
 		page_tables_map(&t, TEXT + at, TEXT_GPA + at, 1, 0);
 	for (uint64_t at = 0; at < STACK_LEN; at += 4096)
 		page_tables_map(&t, STACK + at, STACK_GPA + at, 1, PT_W | PT_NX);
+	page_tables_map(&t, FAR, FAR_GPA, 1, 0);
 	os = calloc(1, sizeof(*os));
 	os->vm = vm;
 	os->ops = &ops;
@@ -352,6 +358,59 @@ START_TEST(memory_of_the_callers)
 }
 END_TEST
 
+/* Beyond the reach of a near jump: the address goes with it, and more is moved. */
+START_TEST(memory_far_away)
+{
+	static const uint8_t jump[] = { 0xff, 0x25, 0, 0, 0, 0 };
+	/* mov rax, address; mov rax, [rax]: what was relative to RIP. */
+	static const uint8_t take[] = { 0x48, 0xb8 }, load[] = { 0x48, 0x8b, 0x00 };
+	struct hvmi_detour_request r = { .size = sizeof(r), .gva = GOOD, .code_room = 16,
+					 .memory = FAR, .memory_len = 0x100 };
+	struct hvmi_detour *d;
+	struct hvmi_detour_info info = { .size = sizeof(info) };
+	uint8_t now[40];
+	uint64_t to, loaded = GOOD + 24 + 0x100;
+	ck_assert_msg(hvmi_detour_create(os, &r, &d, &err) == 0, "%s", err.text);
+	hvmi_detour_get_info(d, &info);
+	ck_assert_uint_eq(info.memory, FAR);
+	ck_assert_uint_eq(info.jump_len, 14);
+	ck_assert_uint_eq(info.replaced, 15);
+	ck_assert_msg(hvmi_detour_commit(d, "code", 4, journal, &err) == 0, "%s", err.text);
+	ck_assert_int_eq(hvmi_vm_read(vm, TEXT_GPA + 9, now, 14, NULL), 0);
+	ck_assert_mem_eq(now, jump, sizeof(jump));
+	memcpy(&to, now + sizeof(jump), 8);
+	ck_assert_uint_eq(to, info.code);
+	/* The first three as they were, the load in another form, and the way back. */
+	ck_assert_int_eq(hvmi_vm_read(vm, FAR_GPA, now, sizeof(now), NULL), 0);
+	ck_assert_mem_eq(now, begun + 9, 8);
+	ck_assert_mem_eq(now + 8, take, sizeof(take));
+	ck_assert_mem_eq(now + 10, &loaded, 8);
+	ck_assert_mem_eq(now + 18, load, sizeof(load));
+	ck_assert_mem_eq(now + 21, jump, sizeof(jump));
+	memcpy(&to, now + 21 + sizeof(jump), 8);
+	ck_assert_uint_eq(to, info.gva + 15);
+	ck_assert_int_eq(hvmi_detour_undo(d, &err), 0);
+	is_whole();
+	hvmi_detour_destroy(d);
+}
+END_TEST
+
+START_TEST(jump_in_two_pages)
+{
+	struct hvmi_detour_info info;
+	struct hvmi_detour *d = plan(CROSSES, &info);
+	uint8_t jump[5] = { 0xe9 };
+	uint32_t distance = (uint32_t)(info.code - (CROSSES + 5));
+	ck_assert_uint_eq(info.gva, CROSSES);
+	ck_assert_int_eq(hvmi_detour_commit(d, "code", 4, journal, &err), 0);
+	memcpy(jump + 1, &distance, 4);
+	text_is(CROSSES, jump, sizeof(jump));
+	ck_assert_int_eq(hvmi_detour_undo(d, &err), 0);
+	is_whole();
+	hvmi_detour_destroy(d);
+}
+END_TEST
+
 START_TEST(plans_grow_old)
 {
 	struct hvmi_detour_info a, b, c;
@@ -421,6 +480,8 @@ int main(void)
 	tcase_add_test(cases, in_the_way);
 	tcase_add_test(cases, refused);
 	tcase_add_test(cases, memory_of_the_callers);
+	tcase_add_test(cases, memory_far_away);
+	tcase_add_test(cases, jump_in_two_pages);
 	tcase_add_test(cases, plans_grow_old);
 	tcase_add_test(cases, guest_changes_it);
 	tcase_add_test(cases, killed);

@@ -142,45 +142,55 @@ AVX2 static inline __m256i table(const uint8_t nibbles[16])
 	return _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)nibbles));
 }
 
-AVX2 static inline __m256i look_up(__m256i low, __m256i high, const uint8_t *at)
-{
-	__m256i nibble = _mm256_set1_epi8(0xf), bytes = _mm256_loadu_si256((const void *)at);
-	return _mm256_and_si256(
-		_mm256_shuffle_epi8(low, _mm256_and_si256(bytes, nibble)),
-		_mm256_shuffle_epi8(high, _mm256_and_si256(_mm256_srli_epi16(bytes, 4), nibble)));
-}
+/*
+ * Vectors follow each other. Each byte is looked up as the first, the second and the third of an anchor;
+ * what the first two gave is moved up to the place of the third, over the border of vectors. So a
+ * candidate at place k of a vector begins PATTERN_ANCHOR - 1 bytes before it.
+ */
+_Static_assert(PATTERN_ANCHOR == 3, "three look-ups");
 
+/* The first 64 bytes at or behind `i`, a multiple of 64, with a candidate, or where fewer are left. */
 typedef size_t (*next_fn)(const struct pattern_set *set, const uint8_t *bytes, size_t i, size_t len,
 			  uint8_t buckets[64]);
 
-/* Which buckets' anchors may be at each of 32 places. */
-struct nibbles {
-	__m256i low[PATTERN_ANCHOR], high[PATTERN_ANCHOR];
+struct found32 {
+	__m256i first, second, third;
 };
 
-AVX2 static inline __m256i candidates(const struct nibbles *n, const uint8_t *at)
+AVX2 static inline struct found32 look_up(const struct pattern_set *set, const uint8_t *at)
 {
-	return _mm256_and_si256(_mm256_and_si256(look_up(n->low[0], n->high[0], at),
-						 look_up(n->low[1], n->high[1], at + 1)),
-				look_up(n->low[2], n->high[2], at + 2));
+	__m256i nibble = _mm256_set1_epi8(0xf), bytes = _mm256_loadu_si256((const void *)at);
+	__m256i low = _mm256_and_si256(bytes, nibble);
+	__m256i high = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), nibble);
+#define BOTH(k) _mm256_and_si256(_mm256_shuffle_epi8(table(set->low[k]), low), \
+				 _mm256_shuffle_epi8(table(set->high[k]), high))
+	return (struct found32){ BOTH(0), BOTH(1), BOTH(2) };
+#undef BOTH
 }
 
-/*
- * The first 64 bytes at or behind `i` with a candidate, or where fewer are left. Calls nothing, so that
- * the tables stay in registers.
- */
+AVX2 static inline __m256i candidates(const struct found32 *before, const struct found32 *now)
+{
+	__m256i first = _mm256_permute2x128_si256(before->first, now->first, 0x21);
+	__m256i second = _mm256_permute2x128_si256(before->second, now->second, 0x21);
+	first = _mm256_alignr_epi8(now->first, first, 14);
+	second = _mm256_alignr_epi8(now->second, second, 15);
+	return _mm256_and_si256(_mm256_and_si256(first, second), now->third);
+}
+
+/* Calls nothing, so that the tables stay in registers. */
 AVX2 static __attribute__((noinline)) size_t next_avx2(const struct pattern_set *set,
 						       const uint8_t *bytes, size_t i, size_t len,
 						       uint8_t buckets[64])
 {
-	struct nibbles n;
-	for (uint32_t k = 0; k < PATTERN_ANCHOR; k++) {
-		n.low[k] = table(set->low[k]);
-		n.high[k] = table(set->high[k]);
-	}
-	for (; i + 64 + PATTERN_ANCHOR <= len; i += 64) {
-		__m256i a = candidates(&n, bytes + i), b = candidates(&n, bytes + i + 32);
+	struct found32 before = { _mm256_setzero_si256(), _mm256_setzero_si256(),
+				  _mm256_setzero_si256() };
+	if (i)
+		before = look_up(set, bytes + i - 32);
+	for (; i + 64 <= len; i += 64) {
+		struct found32 x = look_up(set, bytes + i), y = look_up(set, bytes + i + 32);
+		__m256i a = candidates(&before, &x), b = candidates(&x, &y);
 		__m256i any = _mm256_or_si256(a, b);
+		before = y;
 		if (__builtin_expect(_mm256_testz_si256(any, any), 1))
 			continue;
 		_mm256_storeu_si256((void *)buckets, a);
@@ -192,26 +202,42 @@ AVX2 static __attribute__((noinline)) size_t next_avx2(const struct pattern_set 
 
 #define AVX512 __attribute__((target("avx512bw")))
 
-AVX512 static inline __m512i look_up_wide(const struct pattern_set *set, uint32_t k, __m512i bytes)
+struct found64 {
+	__m512i first, second, third;
+};
+
+AVX512 static inline __m512i table_wide(const uint8_t nibbles[16])
 {
-	__m512i nibble = _mm512_set1_epi8(0xf);
-	__m512i low = _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)set->low[k]));
-	__m512i high = _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)set->high[k]));
-	return _mm512_and_si512(
-		_mm512_shuffle_epi8(low, _mm512_and_si512(bytes, nibble)),
-		_mm512_shuffle_epi8(high, _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble)));
+	return _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)nibbles));
+}
+
+AVX512 static inline struct found64 look_up_wide(const struct pattern_set *set, const uint8_t *at)
+{
+	__m512i nibble = _mm512_set1_epi8(0xf), bytes = _mm512_loadu_si512(at);
+	__m512i low = _mm512_and_si512(bytes, nibble);
+	__m512i high = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble);
+#define BOTH(k) _mm512_and_si512(_mm512_shuffle_epi8(table_wide(set->low[k]), low), \
+				 _mm512_shuffle_epi8(table_wide(set->high[k]), high))
+	return (struct found64){ BOTH(0), BOTH(1), BOTH(2) };
+#undef BOTH
 }
 
 AVX512 static __attribute__((noinline)) size_t next_avx512(const struct pattern_set *set,
 							   const uint8_t *bytes, size_t i,
 							   size_t len, uint8_t buckets[64])
 {
-	for (; i + 64 + PATTERN_ANCHOR <= len; i += 64) {
-		const uint8_t *at = bytes + i;
-		__m512i a = look_up_wide(set, 0, _mm512_loadu_si512(at));
-		__m512i b = look_up_wide(set, 1, _mm512_loadu_si512(at + 1));
-		__m512i c = look_up_wide(set, 2, _mm512_loadu_si512(at + 2));
-		__m512i m = _mm512_and_si512(_mm512_and_si512(a, b), c);
+	struct found64 before = { _mm512_setzero_si512(), _mm512_setzero_si512(),
+				  _mm512_setzero_si512() };
+	if (i)
+		before = look_up_wide(set, bytes + i - 64);
+	for (; i + 64 <= len; i += 64) {
+		struct found64 now = look_up_wide(set, bytes + i);
+		__m512i first = _mm512_alignr_epi32(now.first, before.first, 12);
+		__m512i second = _mm512_alignr_epi32(now.second, before.second, 12);
+		first = _mm512_alignr_epi8(now.first, first, 14);
+		second = _mm512_alignr_epi8(now.second, second, 15);
+		__m512i m = _mm512_and_si512(_mm512_and_si512(first, second), now.third);
+		before = now;
 		if (__builtin_expect(!_mm512_test_epi8_mask(m, m), 1))
 			continue;
 		_mm512_storeu_si512(buckets, m);
@@ -235,11 +261,11 @@ static int run_wide(const struct pattern_run *run, next_fn next)
 	size_t i = 0;
 	for (;; i += 64) {
 		i = next(run->set, run->bytes, i, run->len, buckets);
-		if (i + 64 + PATTERN_ANCHOR > run->len)
-			return run_plain(run, i);
+		if (i + 64 > run->len)
+			return run_plain(run, i - MIN(i, (size_t)PATTERN_ANCHOR - 1));
 		for (uint64_t places = places_of(buckets); places; places &= places - 1) {
 			uint32_t place = (uint32_t)__builtin_ctzll(places);
-			int rc = compare(run, i + place, buckets[place]);
+			int rc = compare(run, i + place - (PATTERN_ANCHOR - 1), buckets[place]);
 			if (rc)
 				return rc;
 		}

@@ -14,7 +14,6 @@
 
 #include "ring.h"
 
-#define FOLDER "/run/hvmi"
 #define MAGIC "hvmixen"
 /* What a damaged file may claim, so that undoing it ends. */
 #define PAUSES_MAX 1024u
@@ -43,10 +42,10 @@ static void fill(struct journal_record *record, const struct domain *d)
 static bool create_file(struct journal *j, const struct domain *d)
 {
 	char hidden[112];
-	mkdir(FOLDER, 0700);
+	mkdir(JOURNAL_FOLDER, 0700);
 	for (unsigned i = 0; i < 1000; i++) {
-		snprintf(j->path, sizeof(j->path), FOLDER "/xen-%u-%d-%u", d->id, (int)getpid(), i);
-		snprintf(hidden, sizeof(hidden), FOLDER "/.new-%u-%d-%u", d->id, (int)getpid(), i);
+		snprintf(j->path, sizeof(j->path), JOURNAL_FOLDER "/xen-%u-%d-%u", d->id, (int)getpid(), i);
+		snprintf(hidden, sizeof(hidden), JOURNAL_FOLDER "/.new-%u-%d-%u", d->id, (int)getpid(), i);
 		j->fd = open(hidden, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 		if (j->fd < 0 && errno == EEXIST)
 			continue;
@@ -83,7 +82,7 @@ int journal_need(struct domain *d, struct hvmi_error *err)
 		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
 	if (!create_file(j, d)) {
 		d->xen.host->log(d->xen.host, HVMI_LOG_WARNING,
-				 "no journal can be kept in " FOLDER " (%s): if this program is "
+				 "no journal can be kept in " JOURNAL_FOLDER " (%s): if this program is "
 				 "killed, %s may stay paused", strerror(errno), d->label);
 		j->fd = -1;
 		j->record = calloc(1, sizeof(*j->record));
@@ -128,7 +127,7 @@ static void walk(const struct domain *d,
 		 bool (*visit)(void *context, int fd, const char *path), void *context)
 {
 	char prefix[32];
-	DIR *folder = opendir(FOLDER);
+	DIR *folder = opendir(JOURNAL_FOLDER);
 	struct dirent *entry;
 	bool more = true;
 	int len = snprintf(prefix, sizeof(prefix), "xen-%u-", d->id);
@@ -136,7 +135,7 @@ static void walk(const struct domain *d,
 		if (strncmp(entry->d_name, prefix, (size_t)len) != 0 || strlen(entry->d_name) > 64)
 			continue;
 		char path[96];
-		snprintf(path, sizeof(path), FOLDER "/%.64s", entry->d_name);
+		snprintf(path, sizeof(path), JOURNAL_FOLDER "/%.64s", entry->d_name);
 		int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 		struct stat st;
 		if (fd < 0)

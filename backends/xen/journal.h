@@ -8,6 +8,8 @@
 
 #include "domain.h"
 
+#define JOURNAL_FOLDER "/run/hvmi"
+
 /* In the file, mapped. */
 struct journal_record {
 	char magic[8];

@@ -5,10 +5,9 @@
 #include <fcntl.h>
 #include <string.h>
 
-#include <xen/event_channel.h>
-
 #include "abi.h"
 #include "journal.h"
+#include "listener.h"
 
 /* The shared part of a ring: four indexes, padding to 64 bytes, slots. */
 enum { REQ_PROD, REQ_EVENT, RSP_PROD, RSP_EVENT };
@@ -16,8 +15,6 @@ enum { REQ_PROD, REQ_EVENT, RSP_PROD, RSP_EVENT };
 
 /* Xen has 10 views with view 0; later releases may have more. */
 #define VIEWS_MAX 256u
-/* Ports that are looked at, of the 131072 that a domain may have. */
-#define PORTS 8192u
 
 static uint32_t *index_of(const struct ring *ring, int which)
 {
@@ -86,60 +83,6 @@ static int take_version(const struct domain *d, struct ring *ring, struct hvmi_e
 	while (2 * ring->slots * ring->bytes <= PAGE - SLOTS_AT)
 		ring->slots *= 2;
 	return 0;
-}
-
-/* False: the domain has no such port, nor any higher one. */
-static bool port_status(const struct domain *d, evtchn_status_t *status, domid_t domain,
-			uint32_t port, int *error)
-{
-	const struct xen *xen = &d->xen;
-	*status = (evtchn_status_t){ .dom = domain, .port = port };
-	int rc = xen->l.xencall2(xen->call, __HYPERVISOR_event_channel_op, EVTCHNOP_status,
-				 (uintptr_t)status);
-	*error = rc < 0 ? errno : 0;
-	return *error != EINVAL && *error != ESRCH;
-}
-
-/* Ports of a domain: those that are Xen's own end, or those at the other end of which it holds one. */
-static void note_ports(const struct domain *d, evtchn_status_t *status, domid_t domain,
-		       uint32_t *bits)
-{
-	int error;
-	for (uint32_t p = 0; p < PORTS && port_status(d, status, domain, p, &error); p++) {
-		uint32_t port = p;
-		bool note = error == EACCES;
-		if (domain != d->id) {
-			port = status->u.interdomain.port;
-			note = !error && status->status == EVTCHNSTAT_interdomain &&
-			       status->u.interdomain.dom == d->id && port < PORTS;
-		}
-		if (note)
-			bits[port / 32] |= 1u << port % 32;
-	}
-}
-
-/*
- * Xen does not say whether somebody listens to a ring; but a process that does has a port bound to
- * the ring's, and its port goes with it. A port of Xen's that nobody holds belongs to a dead program.
- * (Those of device models, which are Xen's too, are held.)
- */
-static bool listener_lives(const struct domain *d)
-{
-	const struct xen *xen = &d->xen;
-	uint32_t xens[PORTS / 32] = { 0 }, held[PORTS / 32] = { 0 };
-	struct domain_info info = { 0 };
-	evtchn_status_t *status = xen->l.xencall_alloc_buffer(xen->call, sizeof(*status));
-	if (!status)
-		return true;
-	note_ports(d, status, (domid_t)d->id, xens);
-	for (uint32_t id = 0; domain_next_info(xen, id, &info) == 0; id = info.id + 1)
-		if (info.id != d->id)
-			note_ports(d, status, (domid_t)info.id, held);
-	xen->l.xencall_free_buffer(xen->call, status);
-	for (uint32_t i = 0; i < PORTS / 32; i++)
-		if (xens[i] & ~held[i])
-			return false;
-	return true;
 }
 
 static int busy(const struct domain *d, struct hvmi_error *err)

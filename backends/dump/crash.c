@@ -9,8 +9,7 @@
  *   ranges (8, 9, 10)    0x40 "RDMP" "DUMP", runs; of debuggers since 10
  * CONTEXT records are those of winnt.h.
  */
-#include "image.h"
-#include "vcpu.h"
+#include "crash_cpu.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -255,22 +254,55 @@ static int make_note(struct crash *c)
 	return 0;
 }
 
-/* Of the processor that crashed, and no other. */
+static bool same(const struct dump_vcpu *a, const struct dump_vcpu *b, uint32_t id)
+{
+	return vcpu_knows(a, id) && vcpu_knows(b, id) && a->value[id] == b->value[id];
+}
+
+/*
+ * Which processor the header's context is of: the one that was at the same place, else the first of which
+ * none was saved. NULL: it is of none.
+ */
+static struct dump_vcpu *find_crashed(struct dump_image *image, const struct dump_vcpu *crashed)
+{
+	for (uint32_t i = 0; i < image->vcpu_count; i++)
+		if (same(&image->vcpus[i], crashed, HVMI_X86_RIP) &&
+		    same(&image->vcpus[i], crashed, HVMI_X86_RSP))
+			return &image->vcpus[i];
+	for (uint32_t i = 0; i < image->vcpu_count; i++)
+		if (!vcpu_knows(&image->vcpus[i], HVMI_X86_RIP))
+			return &image->vcpus[i];
+	return NULL;
+}
+
+/* Of the processor that crashed from the header, of the others from memory. */
 static int read_registers(struct crash *c, uint32_t machine)
 {
 	const uint8_t *context = c->header + c->at->context;
+	bool wide = machine == MACHINE_X64;
+	struct dump_vcpu header = { 0 };
+	uint32_t processors = load_le32(c->header + c->at->processors);
 
 	if (machine != MACHINE_X86 && machine != MACHINE_X64)
 		return 0;
-	struct dump_vcpu *vcpu = image_vcpu(c->image, 0);
-	if (!vcpu)
-		return parse_error(c->parse, -ENOMEM, "out of memory");
 	/* Where no context was saved there is filler, or nothing. */
-	bool wide = machine == MACHINE_X64;
 	uint32_t flags = load_le32(context + (wide ? 0x30 : 0));
 	if (flags != FILLER && flags != 0)
-		vcpu_from_context(vcpu, context, wide);
-	vcpu_set(vcpu, HVMI_X86_CR3, word(c, c->at->root));
+		vcpu_from_context(&header, context, wide);
+	vcpu_set(&header, HVMI_X86_CR3, word(c, c->at->root));
+	int rc = c->at->word != (wide ? 8u : 4u) ? -ENOENT :
+		crash_processors(c->parse, c->image, &(struct crash_state){
+			.root = word(c, c->at->root), .debugger = word(c, c->at->debugger),
+			.processors = processors == FILLER ? 1 : processors, .wide = wide,
+			.pae = c->header[HEADER32_PAE] == 1 });
+	if (rc && rc != -ENOENT)
+		return rc;
+	struct dump_vcpu *vcpu = rc ? image_vcpu(c->image, 0) : find_crashed(c->image, &header);
+	if (!vcpu)
+		return rc ? parse_error(c->parse, -ENOMEM, "out of memory") : 0;
+	for (uint32_t id = 0; id < HVMI_REGISTER_END; id++)
+		if (vcpu_knows(&header, id))
+			vcpu_set(vcpu, id, header.value[id]);
 	return 0;
 }
 
@@ -296,11 +328,11 @@ int crash_parse(const struct dump_parse *parse, struct dump_image *image)
 									 HVMI_ARCH_UNKNOWN;
 	rc = read_pages(&c, &name);
 	if (!rc)
-		rc = read_registers(&c, machine);
-	if (!rc)
 		rc = make_note(&c);
 	if (!rc)
 		rc = parse_settle(parse, image);
+	if (!rc)
+		rc = read_registers(&c, machine);
 	if (rc)
 		return rc;
 	snprintf(image->format, sizeof(image->format), "Windows crash dump (%s, %s)", name,

@@ -250,3 +250,30 @@ void vcpu_from_context(struct dump_vcpu *vcpu, const uint8_t *context, bool wide
 	else
 		take(vcpu, context, context32, ARRAY_SIZE(context32));
 }
+
+/* _KSPECIAL_REGISTERS of Windows, as its PDBs tell from XP to 11. */
+static const struct place special64[] = {
+	{ HVMI_X86_CR0, 0x0, 8 }, { HVMI_X86_CR2, 0x8, 8 }, { HVMI_X86_CR3, 0x10, 8 },
+	{ HVMI_X86_CR4, 0x18, 8 }, { HVMI_X86_GDTR_LIMIT, 0x56, 2 },
+	{ HVMI_X86_GDTR_BASE, 0x58, 8 }, { HVMI_X86_IDTR_LIMIT, 0x66, 2 },
+	{ HVMI_X86_IDTR_BASE, 0x68, 8 }, { HVMI_X86_TR_SELECTOR, 0x70, 2 },
+	{ HVMI_X86_LDTR_SELECTOR, 0x72, 2 }, { HVMI_X86_GS_BASE, 0xa8, 8 },
+	{ HVMI_X86_KERNEL_GS_BASE, 0xb0, 8 }, { HVMI_X86_STAR, 0xb8, 8 },
+	{ HVMI_X86_LSTAR, 0xc0, 8 }, { HVMI_X86_CSTAR, 0xc8, 8 },
+	{ HVMI_X86_SYSCALL_MASK, 0xd0, 8 },
+};
+static const struct place special32[] = {
+	{ HVMI_X86_CR0, 0x0, 4 }, { HVMI_X86_CR2, 0x4, 4 }, { HVMI_X86_CR3, 0x8, 4 },
+	{ HVMI_X86_CR4, 0xc, 4 }, { HVMI_X86_GDTR_LIMIT, 0x2a, 2 },
+	{ HVMI_X86_GDTR_BASE, 0x2c, 4 }, { HVMI_X86_IDTR_LIMIT, 0x32, 2 },
+	{ HVMI_X86_IDTR_BASE, 0x34, 4 }, { HVMI_X86_TR_SELECTOR, 0x38, 2 },
+	{ HVMI_X86_LDTR_SELECTOR, 0x3a, 2 },
+};
+
+void vcpu_from_special(struct dump_vcpu *vcpu, const uint8_t *special, bool wide)
+{
+	if (wide)
+		take(vcpu, special, special64, ARRAY_SIZE(special64));
+	else
+		take(vcpu, special, special32, ARRAY_SIZE(special32));
+}

@@ -27,4 +27,9 @@ void vcpu_from_xen(struct dump_vcpu *vcpu, const uint8_t *context, bool wide, bo
 /* CONTEXT of winnt.h, of x64 (at least 0x100 bytes) or of x86 (0xcc). */
 void vcpu_from_context(struct dump_vcpu *vcpu, const uint8_t *context, bool wide);
 
+/* KSPECIAL_REGISTERS of x64 or of x86. */
+#define SPECIAL64_BYTES 0xd8u
+#define SPECIAL32_BYTES 0x3cu
+void vcpu_from_special(struct dump_vcpu *vcpu, const uint8_t *special, bool wide);
+
 #endif

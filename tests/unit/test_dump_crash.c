@@ -209,6 +209,209 @@ START_TEST(registers)
 }
 END_TEST
 
+/* A machine of 16 pages: tables, KDDEBUGGER_DATA64, KiProcessorBlock, two KPRCBs. */
+enum {
+	TABLE = 0x1000, LOWER = 0x2000, LOWEST = 0x3000, DEBUGGER = 0x4000, BLOCK = 0x5000,
+	PRCB = 0x6000, PRCB_STEP = 0x2000, ELSEWHERE = 0xa000, SEGMENTS = 0xb000, PAGES = 16,
+	NUMBER = 0x24, SPECIAL = 0x100, SAVED = 0x200, POINTER = 0x800, HEADER_CONTEXT = 0x348,
+};
+enum paging { TWO, PAE, FOUR, FOUR_LARGE, FIVE };
+
+static size_t at_memory(bool wide, uint64_t gpa)
+{
+	return (wide ? 0x2000 : 0x1000) + gpa;
+}
+
+static uint64_t kernel_base(enum paging paging)
+{
+	return paging <= PAE ? 0x80000000 : paging == FIVE ? 0xff11000000000000 : 0xfffff80000000000;
+}
+
+/* The kernel's base leads to gpa 0, by pages of 4 MiB, 2 MiB, 4 KiB, 1 GiB and 2 MiB. */
+static void put_tables(struct blob *blob, enum paging paging)
+{
+	size_t root = at_memory(paging > PAE, TABLE), lower = at_memory(paging > PAE, LOWER);
+	size_t lowest = at_memory(paging > PAE, LOWEST);
+	switch (paging) {
+	case TWO:
+		blob_set(blob, root + 4 * 0x200, 0x83, 4);
+		break;
+	case PAE:
+		blob_set(blob, root + 8 * 2, LOWER | 1, 8);
+		blob_set(blob, lower, 0x83, 8);
+		break;
+	case FOUR:
+		blob_set(blob, root + 8 * 0x1f0, LOWER | 3, 8);
+		blob_set(blob, lower, LOWEST | 3, 8);
+		/* As directory it is its own table. */
+		blob_set(blob, lowest, LOWEST | 3, 8);
+		for (uint64_t i = 1; i < PAGES; i++)
+			blob_set(blob, lowest + 8 * i, i << 12 | 3, 8);
+		break;
+	case FOUR_LARGE:
+		blob_set(blob, root + 8 * 0x1f0, LOWER | 3, 8);
+		blob_set(blob, lower, 0x83, 8);
+		break;
+	case FIVE:
+		blob_set(blob, root + 8 * 0x111, LOWER | 3, 8);
+		blob_set(blob, lower, LOWEST | 3, 8);
+		blob_set(blob, lowest, 0x83, 8);
+		break;
+	}
+}
+
+static void put_saved(struct blob *blob, bool wide, size_t at, uint64_t rip)
+{
+	blob_set(blob, at + (wide ? 0x30 : 0), wide ? 0x10000f : 0x1001f, 4);
+	blob_set(blob, at + (wide ? 0xf8 : 0xb8), rip, wide ? 8 : 4);
+	blob_set(blob, at + (wide ? 0x98 : 0xc4), rip + 0x1000, wide ? 8 : 4);
+	if (!wide)
+		blob_set(blob, at + 0x90, 0x30, 2);
+}
+
+static void put_processors(struct blob *blob, enum paging paging)
+{
+	bool wide = paging > PAE;
+	size_t word = wide ? 8 : 4, runs_at = wide ? 0x88 : 0x64, block = at_memory(wide, DEBUGGER);
+	uint64_t base = kernel_base(paging);
+	put_header(blob, wide, FULL, paging == PAE);
+	blob_set(blob, 0x10, TABLE, word);
+	blob_set(blob, wide ? 0x34 : 0x24, 2, 4);
+	blob_set(blob, wide ? 0x80 : 0x60, base + DEBUGGER, word);
+	blob_set(blob, runs_at, 1, 4);
+	blob_set(blob, runs_at + 2 * word, 0, word);
+	blob_set(blob, runs_at + 3 * word, PAGES, word);
+	blob_zeros(blob, PAGES * PAGE);
+	put_tables(blob, paging);
+	blob_set(blob, block + 0x10, 0x4742444b, 4);
+	blob_set(blob, block + 0x14, 0x340, 4);
+	blob_set(blob, block + 0x218, base + BLOCK, 8);
+	blob_set(blob, block + 0x2bc, SAVED, 2);
+	blob_set(blob, block + 0x2be, NUMBER, 2);
+	blob_set(blob, block + 0x2f2, SPECIAL, 2);
+	blob_set(blob, block + 0x338, POINTER, 2);
+	for (uint32_t i = 0; i < 2; i++) {
+		size_t prcb = at_memory(wide, PRCB + PRCB_STEP * i), special = prcb + SPECIAL;
+		blob_set(blob, at_memory(wide, BLOCK) + i * word, base + PRCB + PRCB_STEP * i, word);
+		blob_set(blob, prcb + NUMBER, i, 4);
+		blob_set(blob, special, 0x80050033, 4);
+		blob_set(blob, special + 2 * word, TABLE + 0x100000 * i, word);
+		if (wide)
+			blob_set(blob, special + 0xa8, base + PRCB_STEP * i, 8);
+		else
+			blob_set(blob, special + 0x2c, base + SEGMENTS, 4);
+		/* That of the second is elsewhere. */
+		put_saved(blob, wide, i ? at_memory(wide, ELSEWHERE) : prcb + SAVED, 0x81000000 + i);
+		if (i)
+			blob_set(blob, prcb + POINTER, base + ELSEWHERE, word);
+	}
+	/* The descriptor with selector 0x30: data at 0x12345678. */
+	blob_set(blob, at_memory(wide, SEGMENTS) + 0x32, 0x345678, 3);
+	blob_set(blob, at_memory(wide, SEGMENTS) + 0x35, 0x93, 1);
+	blob_set(blob, at_memory(wide, SEGMENTS) + 0x37, 0x12, 1);
+}
+
+static uint32_t count_vcpus(struct hvmi_vm *vm)
+{
+	struct hvmi_vm_info info = { .size = sizeof(info) };
+	ck_assert_int_eq(hvmi_vm_get_info(vm, &info), 0);
+	return info.vcpus;
+}
+
+START_TEST(processors)
+{
+	for (enum paging paging = TWO; paging <= FIVE; paging++) {
+		struct blob blob = { 0 };
+		put_processors(&blob, paging);
+		struct hvmi_vm *vm = image_open(&blob, "");
+		ck_assert_uint_eq(count_vcpus(vm), 2);
+		for (uint32_t i = 0; i < 2; i++) {
+			check_register(vm, i, HVMI_X86_RIP, 0x81000000 + i);
+			check_register(vm, i, HVMI_X86_RSP, 0x81001000 + i);
+			check_register(vm, i, HVMI_X86_CR0, 0x80050033);
+			check_register(vm, i, HVMI_X86_CR3, TABLE + 0x100000 * i);
+			if (paging > PAE)
+				check_register(vm, i, HVMI_X86_GS_BASE,
+					       kernel_base(paging) + PRCB_STEP * i);
+			else
+				check_register(vm, i, HVMI_X86_FS_BASE, 0x12345678);
+		}
+		hvmi_close(vm);
+		blob_free(&blob);
+	}
+}
+END_TEST
+
+START_TEST(crashed_processor)
+{
+	struct blob blob = { 0 };
+	put_processors(&blob, FOUR);
+	/* The header's is the second's, and knows more. */
+	put_saved(&blob, true, HEADER_CONTEXT, 0x81000001);
+	blob_set(&blob, HEADER_CONTEXT + 0x78, 0xabcd, 8);
+	struct hvmi_vm *vm = image_open(&blob, "");
+	check_register(vm, 0, HVMI_X86_RAX, 0);
+	check_register(vm, 1, HVMI_X86_RAX, 0xabcd);
+	check_register(vm, 1, HVMI_X86_CR3, TABLE);
+	hvmi_close(vm);
+	/* It is of neither. */
+	put_saved(&blob, true, HEADER_CONTEXT, 0x82000000);
+	vm = image_open(&blob, "");
+	check_register(vm, 0, HVMI_X86_RIP, 0x81000000);
+	check_register(vm, 1, HVMI_X86_RIP, 0x81000001);
+	hvmi_close(vm);
+	/* It is of the one whose is not there. */
+	blob_set(&blob, at_memory(true, ELSEWHERE) + 0x30, 0, 4);
+	vm = image_open(&blob, "");
+	check_register(vm, 0, HVMI_X86_RIP, 0x81000000);
+	check_register(vm, 1, HVMI_X86_RIP, 0x82000000);
+	check_register(vm, 1, HVMI_X86_GS_BASE, kernel_base(FOUR) + PRCB_STEP);
+	hvmi_close(vm);
+	blob_free(&blob);
+}
+END_TEST
+
+/* Changes of put_processors(), and how many processors are told then. */
+static const struct {
+	size_t at;
+	uint64_t value;
+	size_t bytes;
+	uint32_t vcpus;
+} hostile[] = {
+	{ 0x34, UINT32_MAX, 4, 2 },			/* more processors than there can be */
+	{ 0x34, 0, 4, 1 },
+	{ 0x80, 0x4141414141414141, 8, 1 },		/* wild debugger data */
+	{ 0x10, 0xfffffffffffff000, 8, 1 },		/* a root that does not exist */
+	{ 0x2000 + DEBUGGER + 0x10, 0, 4, 1 },		/* encoded */
+	{ 0x2000 + DEBUGGER + 0x14, UINT32_MAX, 4, 2 },
+	{ 0x2000 + DEBUGGER + 0x14, 0x290, 4, 1 },	/* as of XP, which is not of 64 bits */
+	{ 0x2000 + DEBUGGER + 0x218, 0x4141414141414141, 8, 1 },
+	{ 0x2000 + DEBUGGER + 0x218, 0xfffff80000000000 + PAGES * 0x1000 - 4, 8, 1 },
+	{ 0x2000 + DEBUGGER + 0x2bc, 0xffff, 2, 2 },
+	{ 0x2000 + DEBUGGER + 0x338, 0xffff, 2, 2 },
+	{ 0x2000 + BLOCK + 8, 0xfffff80000000000 + PRCB, 8, 1 },	/* one twice */
+	{ 0x2000 + BLOCK + 8, 0x41414141, 8, 1 },
+	{ 0x2000 + PRCB + PRCB_STEP + POINTER, 0x8000000000000000, 8, 2 },
+	/* Tables that are what they map. */
+	{ 0x2000 + LOWER, LOWER | 3, 8, 1 },
+	{ 0x2000 + LOWEST + 8 * (BLOCK >> 12), LOWEST | 3, 8, 1 },
+};
+
+START_TEST(hostile_processors)
+{
+	for (size_t i = 0; i < sizeof(hostile) / sizeof(hostile[0]); i++) {
+		struct blob blob = { 0 };
+		put_processors(&blob, FOUR);
+		blob_set(&blob, hostile[i].at, hostile[i].value, hostile[i].bytes);
+		struct hvmi_vm *vm = image_open(&blob, "");
+		ck_assert_msg(count_vcpus(vm) == hostile[i].vcpus, "case %zu: %u vCPUs", i,
+			      count_vcpus(vm));
+		hvmi_close(vm);
+		blob_free(&blob);
+	}
+}
+END_TEST
+
 START_TEST(note)
 {
 	struct blob blob = { 0 };
@@ -308,6 +511,9 @@ int main(void)
 	tcase_set_timeout(cases, 60);
 	tcase_add_test(cases, kinds);
 	tcase_add_test(cases, registers);
+	tcase_add_test(cases, processors);
+	tcase_add_test(cases, crashed_processor);
+	tcase_add_test(cases, hostile_processors);
 	tcase_add_test(cases, note);
 	tcase_add_test(cases, arm64);
 	tcase_add_test(cases, cut_short);

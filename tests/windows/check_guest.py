@@ -120,10 +120,21 @@ class Guest(Case):
         self.assertIn("PsActiveProcessHead; System", facts["processes"]["source"])
         told = self.run_tool("ps", self.dump)
         self.compare(told, self.truth, "pid", "ppid", "comm", "object", "root", "path")
-        for one, truth in zip((self.run_tool("ps", self.dump, "--running"),
-                               self.run_tool("ps", self.dump, "--running", "--threads")),
-                              (self.truth[-1], self.truth[-1]["thread_list"][-1])):
-            self.assertEqual([row["object"] for row in one], [truth["object"]])
+        for kind, options in (("process", ()), ("thread", ("--threads",))):
+            told = self.run_tool("ps", self.dump, "--running", *options)
+            self.assertEqual([row["object"] for row in told],
+                             [processor[kind] for processor in self.guest.frozen])
+
+    def test_processors(self):
+        """A dump's registers of each processor, of which its header has those of one."""
+        told = {}
+        for vcpu, name, value in self.rows(self.dump)["register"]:
+            told.setdefault(int(vcpu), {})[name] = int(value, 0)
+        self.assertEqual(sorted(told), list(range(guests.PROCESSORS)))
+        for vcpu, processor in enumerate(self.guest.frozen):
+            for name, value in processor.items():
+                if name not in ("thread", "process"):
+                    self.assertEqual(told[vcpu].get(name), value, (vcpu, name))
 
     def test_vmware(self):
         state = dumps.vmware(self.guest, self.elsewhere)
@@ -147,12 +158,13 @@ class Guest(Case):
     def test_occupants(self):
         """Threads that wait or are ready return into the kernel; the vCPU is in it."""
         rows = self.rows(self.dump)
-        # The vCPU's stack pointer is above what is on its thread's stack.
-        current = self.truth[-1]["thread_list"][-1]
+        # The vCPUs' stack pointers are above what is on their threads' stacks.
+        current = [processor["thread"] for processor in self.guest.frozen]
         expected = [["2", str(t["tgid"]), str(t["pid"]), t["returns_from"]] for one in self.truth
-                    for i, t in enumerate(one["thread_list"]) if i % 4 in (0, 2) and t != current]
+                    for i, t in enumerate(one["thread_list"]) if i % 4 in (0, 2) and t["object"] not in current]
         self.assertEqual([row[:3] + row[4:] for row in rows["occupant"] if row[0] == "2"], expected)
-        self.assertEqual([row[0] for row in rows["occupant"] if row[0] != "2"], ["1"])
+        self.assertEqual([row[0] for row in rows["occupant"] if row[0] != "2"],
+                         ["1"] * guests.PROCESSORS)
         self.assertIn(["occupant", ""], rows["end"])
         # Nothing tells where vCPUs are in memory alone.
         self.assertIn(["occupant", "ENOTSUP"], self.rows(self.raw)["end"])

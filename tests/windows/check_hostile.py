@@ -13,6 +13,7 @@ import subprocess
 import sys
 import unittest
 
+import dumps
 import guest as guests
 import system
 from hostile import SECONDS, Damaged
@@ -76,6 +77,43 @@ class Hostile(Damaged):
     def test_self_linked_process(self):
         self.guest.ptr(self.link(self.guest.processes[5]), self.link(self.guest.processes[5]))
         self.processes(len(self.truth))
+
+    # Processors.
+
+    def registers(self, change=None, **header):
+        """What a dump tells of RIP, when its debugger data or its header was changed."""
+        plain, path = self.guest.debugger_plain, self.path / "memory.dmp"
+        if change:
+            data = bytearray(plain)
+            change(data)
+            self.guest.debugger_plain = bytes(data)
+        dumps.crash(self.guest, path, dumps.BITMAP if self.guest.wide else dumps.FULL)
+        self.guest.debugger_plain = plain
+        if header:
+            with open(path, "r+b") as file:
+                file.seek(0x34 if self.guest.wide else 0x24)
+                file.write(struct.pack("<I", header["processors"]))
+        done = subprocess.run([DUMP, path], stdout=subprocess.PIPE, timeout=SECONDS, check=True)
+        rows = (line.split("\t") for line in done.stdout.decode().splitlines())
+        return {int(row[1]): int(row[3], 0) for row in rows
+                if row[0] == "register" and row[2] == "rip"}
+
+    def test_processors(self):
+        def block(value):
+            return lambda data: struct.pack_into("<Q", data, 0x218, value)
+
+        everyone = self.registers()
+        rips = [processor["rip"] for processor in self.guest.frozen]
+        self.assertEqual(everyone, dict(enumerate(rips)))
+        self.assertEqual(self.registers(processors=0xffffffff), everyone)
+        header = {0: rips[0]}
+        for value in (0x4141414141414141, 0, self.guest.symbol("KdDebuggerDataBlock")):
+            self.assertEqual(self.registers(block(value)), header)
+        # All are the first.
+        where = self.guest.symbol("KiProcessorBlock")
+        for i in range(1, guests.PROCESSORS):
+            self.guest.ptr(where + i * self.n, self.guest.prcb)
+        self.assertEqual(self.registers(), header)
 
     # Threads.
 

@@ -25,7 +25,7 @@ def crash_header(guest, kind):
                         ("processes", guest.symbol("PsActiveProcessHead")),
                         ("debugger", guest.symbol("KdDebuggerDataBlock"))):
         struct.pack_into(word, header, places[name], value)
-    struct.pack_into("<II", header, places["machine"], MACHINES[guest.arch], 1)
+    struct.pack_into("<II", header, places["machine"], MACHINES[guest.arch], 1 + len(guest.others))
     struct.pack_into("<I", header, places["type"], kind)
     if not wide:
         header[0x5c] = guest.mode == "pae"
@@ -33,26 +33,76 @@ def crash_header(guest, kind):
     return header
 
 
+def frame(guest, rip, rsp, number):
+    """CONTEXT as far as it is read, with numbers of its own."""
+    if guest.wide:
+        data = bytearray(0x4d0)
+        struct.pack_into("<I", data, 0x30, 0x10000f)
+        struct.pack_into("<Q", data, 0x78, 0x1111 * (1 + number))
+        struct.pack_into("<Q", data, 0x98, rsp)
+        struct.pack_into("<Q", data, 0xf8, rip)
+    else:
+        data = bytearray(0x2cc)
+        struct.pack_into("<I", data, 0, 0x1001f)
+        struct.pack_into("<I", data, 0x90, 0x30)
+        struct.pack_into("<I", data, 0xb0, 0x1111 * (1 + number))
+        struct.pack_into("<I", data, 0xb8, rip)
+        struct.pack_into("<I", data, 0xc4, rsp)
+    return bytes(data)
+
+
 def context(guest, header, at):
     """CONTEXT: on the kernel stack of the thread that runs."""
-    if guest.arch == "arm64":
-        return
-    rsp, rip = guest.current_stack, guest.symbol("NtService")
-    if guest.wide:
-        header[at:at + 0x4d0] = bytes(0x4d0)
-        struct.pack_into("<I", header, at + 0x30, 0x10000f)
-        struct.pack_into("<Q", header, at + 0x98, rsp)
-        struct.pack_into("<Q", header, at + 0xf8, rip)
-    else:
-        header[at:at + 0x2cc] = bytes(0x2cc)
-        struct.pack_into("<I", header, at, 0x1001f)
-        struct.pack_into("<I", header, at + 0xb8, rip)
-        struct.pack_into("<I", header, at + 0xc4, rsp)
+    if guest.arch != "arm64":
+        data = frame(guest, guest.symbol("NtService"), guest.current_stack, 0)
+        header[at:at + len(data)] = data
+
+
+def freeze(guest):
+    """What the kernel saves of its processors when it stops; returns what registers they have."""
+    truth = []
+    places = [{"kpcr": guest.kpcr, "prcb": guest.prcb}, *guest.others]
+    for i, processor in enumerate(places):
+        process = guest.processes[-1 - i]
+        thread, rsp = process["thread"], process["stack"]
+        rip = guest.symbol("NtService") + i
+        kpcr, prcb = processor["kpcr"], processor["prcb"]
+        state = guest.at(prcb, "_KPRCB", "ProcessorState")
+        root = process["tables"].root
+        for name, value in (("Cr0", 0x80050033), ("Cr3", root), ("Cr4", 0x6f8)):
+            guest.put(state, "_KPROCESSOR_STATE", "SpecialRegisters." + name, value)
+        special = guest.at(state, "_KPROCESSOR_STATE", "SpecialRegisters")
+        # Its own GDT, in which the KPCR's segment is.
+        gdt = kpcr + 0xd000
+        guest.write(gdt + 0x30, struct.pack("<HHBBBB", 0x1f8, kpcr & 0xffff, kpcr >> 16 & 0xff, 0x93,
+                                            0xc0, kpcr >> 24 & 0xff))
+        for name, limit, base in (("Gdtr", 0x7f, gdt), ("Idtr", 0xfff, guest.idt)):
+            at = guest.at(special, "_KSPECIAL_REGISTERS", name) + (6 if guest.wide else 2)
+            guest.number(at, limit, 2)
+            guest.ptr(at + 2, base)
+        if guest.wide:
+            guest.put(special, "_KSPECIAL_REGISTERS", "MsrGsBase", kpcr)
+            guest.put(special, "_KSPECIAL_REGISTERS", "MsrLStar", guest.symbol("KiSystemCall64"))
+        where = guest.at(state, "_KPROCESSOR_STATE", "ContextFrame")
+        # It may lie elsewhere, with what XSAVE saves behind it.
+        if guest.has("_KPRCB", "Context") and i == 1:
+            where = guest.frames
+        if guest.has("_KPRCB", "Context"):
+            guest.put(prcb, "_KPRCB", "Context", where)
+        guest.write(where, frame(guest, rip, rsp, i))
+        guest.put(prcb, "_KPRCB", "CurrentThread", thread)
+        guest.put(thread, "_KTHREAD", "State", 2)
+        truth.append({"rip": rip, "rsp": rsp, "rax": 0x1111 * (1 + i), "cr3": root, "cr0": 0x80050033,
+                      "idtr.base": guest.idt, "gdtr.base": gdt, "gdtr.limit": 0x7f,
+                      ("gs.base" if guest.wide else "fs.base"): kpcr, "thread": hex(thread),
+                      "process": hex(process["body"])})
+    return truth
 
 
 def crash(guest, path, kind):
     """What Windows writes, with its debugger data decoded."""
     guest.write(guest.symbol("KdDebuggerDataBlock"), guest.debugger_plain)
+    guest.frozen = freeze(guest)
     header = crash_header(guest, kind)
     frames = sorted(gpa // PAGE for gpa in guest.memory.pages)
     if kind == FULL:

@@ -19,6 +19,7 @@ DATA = pathlib.Path(__file__).resolve().parents[2] / "data" / "windows"
 EPOCH = 116444736000000000
 BOOT = EPOCH + 16000000000000000        # in 2020
 RAM = 32 << 20
+PROCESSORS = 3
 
 # Name: release, architecture, paging.
 RELEASES = {
@@ -274,10 +275,23 @@ class Guest:
         special[5] = 0xe
         self.write(self.idt + 9 * len(gate), bytes(special))
         truth = {"limit": 0, "selector": 0x10, "base": handler}
+        self.others = [self.other_processor(i) for i in range(1, PROCESSORS)]
+        self.frames = self.alloc(PAGE, PAGE)
         self.truth["gates"] = [
             {**truth, "type": 14, "dpl": 3 if i == 3 else 0, "present": int(i != 9),
              "ist": 3 if self.wide and i in (3, 9) else 0} for i in range(32)]
         self.segments()
+
+    def other_processor(self, number):
+        """A KPCR and KPRCB that only the kernel's own list of processors leads to."""
+        kpcr = self.kpcr + 0x20000 * number
+        for i in range(16):
+            self.tables.map(kpcr + PAGE * i, self.memory.page())
+        prcb = kpcr + self.prcb - self.kpcr
+        self.put(kpcr, "_KPCR", "CurrentPrcb" if self.wide else "Prcb", prcb)
+        self.put(kpcr, "_KPCR", "Self" if self.wide else "SelfPcr", kpcr)
+        self.put(prcb, "_KPRCB", "Number", number)
+        return {"kpcr": kpcr, "prcb": prcb}
 
     def segments(self):
         """A GDT of five entries: none, code, data, and a TSS, which takes two in long mode."""
@@ -305,7 +319,9 @@ class Guest:
 
     def debugger(self):
         """KDDEBUGGER_DATA64; what runs since 8 has it encoded."""
-        data = bytearray(0x360)
+        size = 0x290 if self.build < 3790 else 0x318 if self.build < 6000 else \
+            0x330 if self.build < 7600 else 0x340 if self.build < 9200 else 0x360
+        data = bytearray(size)
         struct.pack_into("<4sI", data, 0x10, b"KDBG", len(data))
         struct.pack_into("<Q", data, 0x18, self.base)
         for name, at in (("PsLoadedModuleList", 0x48), ("PsActiveProcessHead", 0x50),
@@ -314,11 +330,18 @@ class Guest:
                          ("KiProcessorBlock", 0x218), ("MmUnloadedDrivers", 0x220),
                          ("MmLastUnloadedDriver", 0x228)):
             struct.pack_into("<Q", data, at, self.symbol(name))
+        for path, at in (("ProcessorState.ContextFrame", 0x2bc), ("Number", 0x2be),
+                         ("ProcessorState.SpecialRegisters", 0x2f2)):
+            if at < size:
+                struct.pack_into("<H", data, at, self.layouts.offset("_KPRCB", path))
+        if size > 0x338 and self.has("_KPRCB", "Context"):
+            struct.pack_into("<H", data, 0x338, self.layouts.offset("_KPRCB", "Context"))
         self.debugger_plain = self.debugger_data = bytes(data)
         if self.build >= 9200:
             self.debugger_data = self.random.randbytes(len(data))
         self.write(self.symbol("KdDebuggerDataBlock"), self.debugger_data)
-        self.ptr(self.symbol("KiProcessorBlock"), self.prcb)
+        for i, prcb in enumerate((self.prcb, *(other["prcb"] for other in self.others))):
+            self.ptr(self.symbol("KiProcessorBlock") + i * self.pointer, prcb)
 
     # Objects.
 

@@ -371,5 +371,5 @@ def threads(guest, record, body, pid, o, truth):
             "returns_from": hex(stack + 0x2000 + guest.pointer),
             "user_block": "0x0" if o["kernel"] else hex(0x7ffde000 - PAGE * i)})
         record["thread"] = at
-        guest.current_stack = stack + 0x2f00
+        guest.current_stack = record["stack"] = stack + 0x2f00
         guest.put(guest.prcb, "_KPRCB", "CurrentThread", at)

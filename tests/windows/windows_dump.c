@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* windows_dump TARGET: prints what no tool does: tokens, objects, descriptors, win32k's services. */
+/*
+ * windows_dump TARGET: prints what no tool does: registers, tokens, objects, descriptors, win32k's
+ * services.
+ */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -83,11 +86,25 @@ static void print_occupants(void)
 	print_end("occupant", count < 0 ? count : 0);
 }
 
+/* What the machine tells of each vCPU. */
+static void print_registers(struct hvmi_vm *vm)
+{
+	struct hvmi_vm_info info = { .size = sizeof(info) };
+	uint64_t value;
+	hvmi_vm_get_info(vm, &info);
+	for (uint32_t vcpu = 0; vcpu < info.vcpus; vcpu++)
+		for (uint32_t id = 1; hvmi_register_name(id); id++)
+			if (hvmi_vm_register(vm, vcpu, id, &value) == 0)
+				printf("register\t%u\t%s\t0x%" PRIx64 "\n", vcpu,
+				       hvmi_register_name(id), value);
+}
+
 int main(int argc, char **argv)
 {
 	struct hvmi_vm *vm;
 	if (argc != 2 || hvmi_open(argv[1], NULL, &vm, &err) || hvmi_os_attach(vm, NULL, &os, &err))
 		return fprintf(stderr, "%s\n", argc == 2 ? err.text : "usage: windows_dump TARGET"), 1;
+	print_registers(vm);
 	print_tokens();
 	print_directory("\\");
 	print_directory("\\Device");

@@ -29,7 +29,7 @@ static uint32_t blocks_of(const struct pdb_file *file, uint32_t len)
 static int gather(const struct pdb_file *file, const uint8_t *numbers, uint32_t len,
 		  uint8_t **ret)
 {
-	CLEANUP_FREE uint8_t *bytes = malloc(MAX(len, 1u));
+	CLEANUP_FREE uint8_t *bytes = malloc_filled(MAX(len, 1u));
 
 	if (!bytes)
 		return pdb_no_memory(file);
@@ -138,6 +138,18 @@ int pdb_stream_read(const struct pdb_file *file, uint32_t number, struct pdb_str
 		ret->bytes = ret->copy;
 	}
 	ret->len = len;
+	return 0;
+}
+
+int pdb_stream_own(const struct pdb_file *file, struct pdb_stream *stream)
+{
+	if (stream->copy)
+		return 0;
+	stream->copy = malloc_filled(MAX(stream->len, 1u));
+	if (!stream->copy)
+		return pdb_no_memory(file);
+	memcpy(stream->copy, stream->bytes, stream->len);
+	stream->bytes = stream->copy;
 	return 0;
 }
 

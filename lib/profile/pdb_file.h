@@ -34,6 +34,9 @@ void pdb_file_close(struct pdb_file *file);
 /* A stream, while the file is there. One that does not exist, or was deleted, is empty. */
 int pdb_stream_read(const struct pdb_file *file, uint32_t number, struct pdb_stream *ret);
 
+/* Have a copy of it, which may be kept. -ENOMEM. */
+int pdb_stream_own(const struct pdb_file *file, struct pdb_stream *stream);
+
 static inline void pdb_stream_free(struct pdb_stream *stream)
 {
 	free(stream->copy);

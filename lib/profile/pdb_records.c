@@ -118,6 +118,15 @@ bool pdb_parse_tag(struct pdb_cursor *c, uint32_t kind, struct pdb_tag *ret)
 	return true;
 }
 
+/* A name that lies in the stream, which the graph keeps. */
+static uint32_t put_name(struct pdb_types *t, const char *name, size_t len)
+{
+	if (len == 0)
+		return 0;
+	return len <= TYPE_NAME_MAX ? (uint32_t)((const uint8_t *)name - t->stream.bytes) :
+				      types_build_name(&t->build, name, TYPE_NAME_MAX);
+}
+
 /* The names that compilers give to what has none are no names. */
 static uint32_t put_type_name(struct pdb_types *t, const struct pdb_tag *tag)
 {
@@ -126,7 +135,7 @@ static uint32_t put_type_name(struct pdb_types *t, const struct pdb_tag *tag)
 	for (size_t i = 0; i < ARRAY_SIZE(nameless); i++)
 		if (memmem(tag->name, tag->name_len, nameless[i], strlen(nameless[i])))
 			return 0;
-	return types_build_name(&t->build, tag->name, MIN(tag->name_len, TYPE_NAME_MAX));
+	return put_name(t, tag->name, tag->name_len);
 }
 
 /* A member's type, behind the bit-field that it may be. */
@@ -151,7 +160,7 @@ static bool put_member(struct pdb_types *t, uint32_t type, int64_t offset, const
 	}
 	member.type = pdb_type_id(t, type) & 0xffffff;
 	member.bit_offset = (uint32_t)offset * 8 + first_bit;
-	member.name = types_build_name(&t->build, name, MIN(name_len, TYPE_NAME_MAX));
+	member.name = put_name(t, name, name_len);
 	types_build_member(&t->build, member);
 	return true;
 }
@@ -210,9 +219,7 @@ static bool take_entry(struct pdb_types *t, struct pdb_cursor *c, uint32_t *next
 		if (!take_u16(c, &attributes) || !take_number(c, &number) ||
 		    !take_name(c, &name, &name_len))
 			return false;
-		types_build_enumerator(&t->build,
-				       types_build_name(&t->build, name,
-							MIN(name_len, TYPE_NAME_MAX)), number);
+		types_build_enumerator(&t->build, put_name(t, name, name_len), number);
 		return true;
 	case LF_INDEX:
 		return take_u16(c, &attributes) && take_u32(c, next_ret);

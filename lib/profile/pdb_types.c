@@ -220,6 +220,10 @@ static int load(struct pdb_types *t, struct types *ret)
 	if (err < 0)
 		return err;
 	types_build_begin(&t->build);
+	/* Names stay where they are, in the stream. */
+	t->stream.copy[0] = '\0';
+	types_build_adopt(&t->build, (char *)t->stream.copy, t->stream.len);
+	t->stream.copy = NULL;
 	for (uint32_t i = 0; i < t->count; i++)
 		types_build_type(&t->build, (struct type){ .kind = HVMI_TYPE_UNKNOWN });
 	for (uint32_t i = 0; i < t->count && !t->build.error; i++) {
@@ -252,6 +256,8 @@ int pdb_load_types(const struct pdb_file *file, uint32_t pointer_bytes, struct t
 	t->file = file;
 	t->pointer_bytes = pointer_bytes;
 	int err = pdb_stream_read(file, PDB_STREAM_TYPES, &t->stream);
+	if (err == 0 && t->stream.len > 0)
+		err = pdb_stream_own(file, &t->stream);
 	if (err == 0 && t->stream.len > 0)
 		err = load(t, ret);
 	name_index_deinit(&t->definitions);

@@ -3,7 +3,7 @@
 
 #define FIRST_CAPACITY 256u
 
-/* Room for `more` items at the end of an array, twice as much as there was: linear in all. */
+/* Room for `more` items at the end of an array, half as much again as there was: linear in all. */
 static bool reserve(struct types_build *build, void *array, uint32_t *capacity, uint32_t count,
 		    size_t more, size_t item, uint32_t max)
 {
@@ -17,13 +17,15 @@ static bool reserve(struct types_build *build, void *array, uint32_t *capacity, 
 	}
 	if (count + more <= *capacity)
 		return true;
-	uint64_t wanted = MAX(MAX((uint64_t)*capacity * 2, FIRST_CAPACITY), count + more);
+	uint64_t wanted = MAX(MAX((uint64_t)*capacity / 2 * 3, FIRST_CAPACITY), count + more);
 	wanted = MIN(wanted, max);
 	void *moved = realloc(*p, wanted * item);
 	if (!moved) {
 		build->error = -ENOMEM;
 		return false;
 	}
+	/* Most of it will be filled: the file is not at its end. */
+	memory_fill((uint8_t *)moved + *capacity * item, (wanted - *capacity) * item);
 	*p = moved;
 	*capacity = (uint32_t)wanted;
 	return true;
@@ -34,6 +36,14 @@ void types_build_begin(struct types_build *build)
 	*build = (struct types_build){0};
 	types_build_name(build, "", 0);
 	types_build_type(build, (struct type){.kind = HVMI_TYPE_VOID});
+}
+
+void types_build_adopt(struct types_build *build, char *bytes, uint32_t len)
+{
+	build->adopted = bytes;
+	build->adopted_len = len;
+	if (len > BUILD_NAMES_MAX)
+		build->error = build->error ? build->error : -EOVERFLOW;
 }
 
 static bool copy(struct types_build *build, void *array, uint32_t *capacity, uint32_t *count,
@@ -83,13 +93,13 @@ uint32_t types_build_name(struct types_build *build, const char *name, size_t le
 		return 0;
 	}
 	if (!reserve(build, &graph->names, &build->names_capacity, graph->names_len, len + 1, 1,
-		     BUILD_NAMES_MAX))
+		     BUILD_NAMES_MAX - build->adopted_len))
 		return 0;
 	uint32_t at = graph->names_len;
 	memcpy(graph->names + at, name, len);
 	graph->names[at + len] = '\0';
 	graph->names_len += (uint32_t)len + 1;
-	return at;
+	return build->adopted_len + at;
 }
 
 uint32_t types_build_type(struct types_build *build, struct type type)
@@ -183,6 +193,34 @@ static bool is_sound(const struct types *graph)
 	return true;
 }
 
+/* Put the names that were added behind those that were there. */
+static int join_names(struct types_build *build)
+{
+	struct types *graph = &build->graph;
+
+	if (!build->adopted)
+		return 0;
+	char *names = realloc(build->adopted, (size_t)build->adopted_len + graph->names_len);
+	if (!names)
+		return -ENOMEM;
+	memcpy(names + build->adopted_len, graph->names, graph->names_len);
+	free(graph->names);
+	graph->names = names;
+	graph->names_len += build->adopted_len;
+	build->adopted = NULL;
+	return 0;
+}
+
+/* Give back what was not needed. */
+static void trim(void *array, uint32_t capacity, uint32_t count, size_t item)
+{
+	void **p = array;
+	void *moved = count && count < capacity ? realloc(*p, count * item) : NULL;
+
+	if (moved)
+		*p = moved;
+}
+
 int types_build_finish(struct types_build *build, struct types *ret)
 {
 	int err = build->error;
@@ -190,11 +228,18 @@ int types_build_finish(struct types_build *build, struct types *ret)
 	if (err == 0 && !is_sound(&build->graph))
 		err = -EBADMSG;
 	if (err == 0)
+		err = join_names(build);
+	if (err == 0)
 		err = types_freeze(&build->graph);
 	if (err < 0) {
 		types_build_abort(build);
 		return err;
 	}
+	struct types *graph = &build->graph;
+	trim(&graph->types, build->type_capacity, graph->type_count, sizeof(*graph->types));
+	trim(&graph->members, build->member_capacity, graph->member_count, sizeof(*graph->members));
+	trim(&graph->enumerators, build->enumerator_capacity, graph->enumerator_count,
+	     sizeof(*graph->enumerators));
 	*ret = build->graph;
 	*build = (struct types_build){0};
 	return 0;
@@ -203,5 +248,6 @@ int types_build_finish(struct types_build *build, struct types *ret)
 void types_build_abort(struct types_build *build)
 {
 	types_deinit(&build->graph);
+	free(build->adopted);
 	*build = (struct types_build){0};
 }

@@ -16,6 +16,8 @@ struct types_build {
 	struct types graph;
 	uint32_t type_capacity, member_capacity, enumerator_capacity, parameter_capacity,
 		names_capacity;
+	char *adopted;		/* names before those in graph.names, or NULL */
+	uint32_t adopted_len;
 	int error;		/* -ENOMEM, -EOVERFLOW: a bound, -EBADMSG: what the caller set */
 };
 
@@ -23,6 +25,11 @@ struct types_build {
 void types_build_begin(struct types_build *build);
 /* Begin with a copy of what is there; an empty graph gets its void and "". */
 void types_build_thaw(struct types_build *build, const struct types *from);
+/*
+ * Take over bytes in which the caller's names lie, before any name is added. They stay where they are
+ * until it is finished; the first is a NUL.
+ */
+void types_build_adopt(struct types_build *build, char *bytes, uint32_t len);
 /* A copy of a name: its offset in names; 0 on failure. Names may hold no NUL. */
 uint32_t types_build_name(struct types_build *build, const char *name, size_t len);
 /* The id of a new type, 0 on failure. Ids are dense and ascend. */

@@ -11,14 +11,19 @@
 /* From here on malloc() maps fresh memory. */
 #define FILLED_MIN (128 * KIB)
 
+void memory_fill(void *p, size_t len)
+{
+	uintptr_t from = ((uintptr_t)p + FRAME_SIZE - 1) & -(uintptr_t)FRAME_SIZE;
+	uintptr_t to = ((uintptr_t)p + len) & -(uintptr_t)FRAME_SIZE;
+	if (len >= FILLED_MIN)
+		madvise((uint8_t *)p + (from - (uintptr_t)p), to - from, MADV_POPULATE_WRITE);
+}
+
 void *malloc_filled(size_t len)
 {
 	void *p = malloc(len);
-	if (p && len >= FILLED_MIN) {
-		uintptr_t from = ((uintptr_t)p + FRAME_SIZE - 1) & -(uintptr_t)FRAME_SIZE;
-		uintptr_t to = ((uintptr_t)p + len) & -(uintptr_t)FRAME_SIZE;
-		madvise((uint8_t *)p + (from - (uintptr_t)p), to - from, MADV_POPULATE_WRITE);
-	}
+	if (p)
+		memory_fill(p, len);
 	return p;
 }
 

@@ -32,6 +32,8 @@ static inline void cleanup_free(void *p)
  * page faults would cost more than what is computed.
  */
 void *malloc_filled(size_t len);
+/* The same for a part of a block: what lies in it whole pages of gets its memory. */
+void memory_fill(void *p, size_t len);
 
 /*
  * Loads that come before it are done before those that come after it, also of memory that guests

@@ -35,7 +35,7 @@ static int read_all(const char *path, int fd, uint8_t **ret, size_t *len_ret,
 		return hvmi_error_set(err, -EBADMSG, HVMI_NO_ADDRESS,
 				      "'%s' is no file, or too long to hold symbols", path);
 	size_t size = (size_t)stat.st_size;
-	CLEANUP_FREE uint8_t *bytes = malloc(MAX(size, 1u));
+	CLEANUP_FREE uint8_t *bytes = malloc_filled(MAX(size, 1u));
 	if (!bytes)
 		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "no memory for '%s'", path);
 	while (done < size) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The few instructions that a simulated vCPU knows: Intel SDM volume 2. Addresses are physical. */
+/* The few instructions that a simulated vCPU knows: Intel SDM volume 2. */
 #include <string.h>
 
 #include "probe.h"
@@ -48,25 +48,87 @@ static bool tell(struct insn *i, const struct hvmi_event_request *request, struc
 	return true;
 }
 
-/* An event about what a page allows: to be called for all that an instruction touches, before it does. */
-static bool touch(struct insn *i, uint64_t gpa, uint32_t len, uint32_t access)
+#define CR0_PG (1ull << 31)
+#define ENTRY_FRAME 0x000ffffffffff000ull
+enum { ENTRY_P = 1, ENTRY_A = 0x20, ENTRY_D = 0x40, ENTRY_PS = 0x80 };
+
+/* One entry of a page table, with the bits that an access notes in it set. */
+static bool note_use(struct insn *i, uint64_t gva, uint64_t at, uint64_t bits, uint64_t *entry)
 {
-	if (probe_answered(i->probe, HVMI_ANSWER_EMULATE))
+	uint32_t rights;
+	uint8_t *host = probe_page(i->sim, at, &rights);
+	if (!host)
+		return stop(i, CPU_FAULT);
+	memcpy(entry, host, sizeof(*entry));
+	if (!(*entry & ENTRY_P))
+		return stop(i, CPU_FAULT);
+	if ((*entry & bits) == bits)
 		return true;
-	for (uint64_t at = gpa, end = gpa + len; at < end; at = (at / SIM_PAGE + 1) * SIM_PAGE) {
+	const struct hvmi_event_request *r = probe_request(i->probe, HVMI_EVENT_ACCESS);
+	if (!(rights & HVMI_RIGHT_WRITE) && r && !probe_answered(i->probe, HVMI_ANSWER_EMULATE) &&
+	    !tell(i, r, (struct hvmi_event){ .kind = HVMI_EVENT_ACCESS, .gva = gva, .gpa = at,
+					     .flags = HVMI_EVENT_IN_PAGE_WALK,
+					     .access = HVMI_RIGHT_READ | HVMI_RIGHT_WRITE }))
+		return false;
+	*entry |= bits;
+	memcpy(host, entry, sizeof(*entry));
+	return true;
+}
+
+/* Four levels: SDM volume 3, 4.5. Rights of the guest's own are not looked at. */
+static bool walk(struct insn *i, uint64_t gva, uint32_t access, uint64_t *gpa_ret)
+{
+	uint64_t table = i->regs[HVMI_X86_CR3] & ENTRY_FRAME, entry;
+	*gpa_ret = gva;
+	if (!i->probe->paged || !(i->regs[HVMI_X86_CR0] & CR0_PG))
+		return true;
+	for (uint32_t shift = 39;; shift -= 9) {
+		uint64_t at = table + (gva >> shift & 511) * 8, bits = access ? ENTRY_A : 0;
 		uint32_t rights;
-		if (!probe_page(i->sim, at, &rights))
+		const uint8_t *host = probe_page(i->sim, at, &rights);
+		if (!host)
 			return stop(i, CPU_FAULT);
-		if ((rights & access) == access)
+		memcpy(&entry, host, sizeof(entry));
+		bool leaf = shift == 12 || (shift < 39 && entry & ENTRY_PS);
+		bits |= leaf && access & HVMI_RIGHT_WRITE ? ENTRY_D : 0;
+		if (!note_use(i, gva, at, bits, &entry))
+			return false;
+		uint64_t below = (1ull << shift) - 1;
+		if (leaf) {
+			*gpa_ret = (entry & ENTRY_FRAME & ~below) | (gva & below);
+			return true;
+		}
+		table = entry & ENTRY_FRAME;
+	}
+}
+
+bool cpu_translate(struct sim *sim, uint64_t gva, uint64_t *gpa_ret)
+{
+	struct insn i = { .sim = sim, .probe = sim->probe,
+			  .regs = sim->vcpus[sim->probe->vcpu].values };
+	return walk(&i, gva, 0, gpa_ret);
+}
+
+/* An event about what a page allows: to be called for all that an instruction touches, before it does. */
+static bool touch(struct insn *i, uint64_t gva, uint32_t len, uint32_t access)
+{
+	for (uint64_t at = gva, end = gva + len; at < end; at = (at / SIM_PAGE + 1) * SIM_PAGE) {
+		uint32_t rights;
+		uint64_t gpa;
+		if (!walk(i, at, access, &gpa))
+			return false;
+		if (!probe_page(i->sim, gpa, &rights))
+			return stop(i, CPU_FAULT);
+		if ((rights & access) == access || probe_answered(i->probe, HVMI_ANSWER_EMULATE))
 			continue;
 		const struct hvmi_event_request *r = probe_request(i->probe, HVMI_EVENT_ACCESS);
 		/* Nobody listens: as if it were allowed. */
 		if (r && !tell(i, r, (struct hvmi_event){ .kind = HVMI_EVENT_ACCESS, .gva = at,
-							  .gpa = at, .access = access }))
+							  .gpa = gpa, .access = access }))
 			return false;
 	}
-	if (access != HVMI_RIGHT_EXECUTE) {
-		i->operand = gpa;
+	if (access != HVMI_RIGHT_EXECUTE && !probe_answered(i->probe, HVMI_ANSWER_EMULATE)) {
+		i->operand = gva;
 		i->operand_len = len;
 		i->operand_access = access;
 	}
@@ -74,7 +136,7 @@ static bool touch(struct insn *i, uint64_t gpa, uint32_t len, uint32_t access)
 }
 
 /* Bytes of memory, whatever the rights. */
-static bool transfer(struct insn *i, uint64_t gpa, void *buf, size_t len, bool write)
+static bool transfer(struct insn *i, uint64_t gva, void *buf, size_t len, bool write)
 {
 	const struct pass *pass = &i->probe->runs[i->probe->vcpu].pass;
 	if (write && probe_answered(i->probe, HVMI_ANSWER_EMULATE_NO_WRITE))
@@ -86,7 +148,8 @@ static bool transfer(struct insn *i, uint64_t gpa, void *buf, size_t len, bool w
 	}
 	for (size_t n = 0; n < len; n++) {
 		uint32_t rights;
-		uint8_t *at = probe_page(i->sim, gpa + n, &rights);
+		uint64_t gpa;
+		uint8_t *at = walk(i, gva + n, 0, &gpa) ? probe_page(i->sim, gpa, &rights) : NULL;
 		if (!at)
 			return stop(i, CPU_FAULT);
 		if (write)
@@ -408,7 +471,9 @@ static bool port(struct insn *i, bool out)
 static bool software_exception(struct insn *i, uint32_t kind, uint32_t vector)
 {
 	struct hvmi_event event = plain(kind);
-	event.gva = event.gpa = i->regs[HVMI_X86_RIP];
+	event.gva = i->regs[HVMI_X86_RIP];
+	if (!walk(i, event.gva, 0, &event.gpa))
+		return false;
 	event.insn_length = (uint32_t)i->len;
 	const struct hvmi_event_request *r = NULL;
 	for (size_t n = 0; n < i->probe->request_count && !r; n++)
@@ -517,7 +582,9 @@ static bool fetch(struct insn *i)
 	/* The rest may lie on a page that is not there, or may not be executed. */
 	for (i->have = 0; i->have < sizeof(i->code); i->have++) {
 		uint32_t rights;
-		const uint8_t *at = probe_page(i->sim, rip + i->have, &rights);
+		uint64_t gpa;
+		const uint8_t *at = cpu_translate(i->sim, rip + i->have, &gpa) ?
+					    probe_page(i->sim, gpa, &rights) : NULL;
 		if (!at)
 			break;
 		i->code[i->have] = *at;

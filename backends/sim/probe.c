@@ -160,9 +160,11 @@ static int reach_breakpoint(struct sim *sim, uint64_t rip)
 {
 	for (size_t i = 0; i < sim->probe->request_count; i++) {
 		const struct hvmi_event_request *r = &sim->probe->requests[i];
-		if (r->kind == HVMI_EVENT_BREAKPOINT && r->gva == rip)
+		uint64_t gpa;
+		if (r->kind == HVMI_EVENT_BREAKPOINT && r->gva == rip &&
+		    cpu_translate(sim, rip, &gpa))
 			return probe_tell(sim, r, (struct hvmi_event){
-				.kind = HVMI_EVENT_BREAKPOINT, .gva = rip, .gpa = rip });
+				.kind = HVMI_EVENT_BREAKPOINT, .gva = rip, .gpa = gpa });
 	}
 	return 0;
 }

@@ -61,6 +61,7 @@ struct run {
 
 struct sim_probe {
 	uint64_t mailbox;
+	bool paged;		/* addresses are translated where CR0.PG is set */
 	/* The command that is being carried out. */
 	bool busy;
 	uint32_t vcpu;
@@ -88,6 +89,9 @@ enum cpu_result {
 
 /* Execute one instruction of the vCPU that is busy. */
 enum cpu_result cpu_execute(struct sim *sim);
+
+/* Where a linear address of the busy vCPU is, as it is now; false: nowhere. */
+bool cpu_translate(struct sim *sim, uint64_t gva, uint64_t *gpa_ret);
 
 /* An exception or interrupt arrives at the guest. */
 void cpu_deliver(struct sim *sim, uint32_t vector, uint64_t cr2);

@@ -148,6 +148,9 @@ static int do_probe(struct script *s)
 {
 	uint64_t gpa, left;
 	int r = need_number(s, "the address", &gpa);
+	char *paged = r ? NULL : next_word(s);
+	if (paged && strcmp(paged, "paged") != 0)
+		return script_error(s, -EINVAL, "'%s' is no kind of probe", paged);
 	if (r == 0)
 		r = line_end(s);
 	if (r)
@@ -160,6 +163,7 @@ static int do_probe(struct script *s)
 	if (!s->sim->probe)
 		return script_error(s, -ENOMEM, "out of memory");
 	s->sim->probe->mailbox = gpa;
+	s->sim->probe->paged = paged;
 	return 0;
 }
 

@@ -103,6 +103,22 @@ enum hvmi_step_over {
 #define HVMI_HOOK_MAY_DENY 8u
 /** hvmi_hook_request.flags, GUEST_REQUEST: from user mode too. */
 #define HVMI_HOOK_USER 16u
+/**
+ * hvmi_hook_request.flags, EXECUTE and ACCESS: an address that is not mapped is no error: the hook is
+ * there as soon as something is. -ENOTSUP without HVMI_PLAN_FOLLOWS.
+ */
+#define HVMI_HOOK_WAIT 32u
+/**
+ * hvmi_hook_request.flags, EXECUTE and ACCESS: the hook stays with the memory that is there when it is
+ * added, whatever becomes of the address; page tables are not watched for it. Breakpoints and
+ * watchpoints by address follow all the same.
+ */
+#define HVMI_HOOK_FIXED 64u
+/**
+ * hvmi_hook_request.flags, EXECUTE and ACCESS: the callback is also called, with HVMI_HOOK_EVENT_MOVED,
+ * when the library has moved the hook. -ENOTSUP where it does not move it itself.
+ */
+#define HVMI_HOOK_TELL_MOVES 128u
 
 /** Bytes that one hook of kind ACCESS covers at most. */
 #define HVMI_HOOK_BYTES 67108864u
@@ -129,7 +145,8 @@ struct hvmi_hook_request {
 	uint32_t flags;		/**< HVMI_HOOK_* */
 	/**
 	 * EXECUTE, ACCESS: the space of @ref address, which is copied and may go; NULL: it is
-	 * guest-physical, and every way to the memory counts.
+	 * guest-physical, and every way to the memory counts. The hook goes where the address goes, if
+	 * its plan has HVMI_PLAN_FOLLOWS (docs/hooks.md, "Translations that change").
 	 */
 	struct hvmi_space *space;
 	uint64_t address;	/**< EXECUTE, ACCESS */
@@ -153,6 +170,27 @@ struct hvmi_hook_request {
  * page, or the first byte it touches.
  */
 #define HVMI_HOOK_EVENT_INEXACT 4u
+/**
+ * hvmi_hook_event.flags: nothing was hit: the hook has moved, waits, is back, or is gone; see state, and
+ * gpa for where its first byte is now. What a verdict says is ignored; it is no hit.
+ */
+#define HVMI_HOOK_EVENT_MOVED 8u
+
+/** What a hook has to do with the translation of its address. Append-only. */
+enum hvmi_hook_state {
+	/**
+	 * It has no virtual address, or stays with the memory: HVMI_HOOK_FIXED, a machine without
+	 * HVMI_PLAN_FOLLOWS, or an address of the upper half whose space has ended.
+	 */
+	HVMI_HOOK_STATE_FIXED = 0,
+	/** It is where its address leads to. */
+	HVMI_HOOK_STATE_FOLLOWS = 1,
+	/** Some of it, or all, is not mapped to RAM now; it comes back when it is. */
+	HVMI_HOOK_STATE_WAITS = 2,
+	/** Its space has ended. It is not called any more, and only to be removed. */
+	HVMI_HOOK_STATE_GONE = 3,
+	HVMI_HOOK_STATE_END
+};
 
 /** What happened. Filled by the library. */
 struct hvmi_hook_event {
@@ -172,7 +210,7 @@ struct hvmi_hook_event {
 	/** What is going to be written, little-endian, from gva on. */
 	uint8_t value[HVMI_ACCESS_VALUE_MAX];
 	uint32_t steps_left;	/**< with HVMI_HOOK_EVENT_STEP */
-	uint32_t reserved;
+	uint32_t state;		/**< with HVMI_HOOK_EVENT_MOVED: enum hvmi_hook_state */
 };
 
 /**
@@ -246,6 +284,8 @@ struct hvmi_hook_plan {
 #define HVMI_PLAN_REGISTERS 4u
 /** hvmi_hook_plan.flags: verdicts may ask for single-steps. */
 #define HVMI_PLAN_STEPS 8u
+/** hvmi_hook_plan.flags: it goes where its virtual address goes: enum hvmi_hook_state. */
+#define HVMI_PLAN_FOLLOWS 16u
 
 /**
  * What a request would be realised by; nothing is changed.
@@ -329,8 +369,10 @@ HVMI_API void hvmi_hooks_abort(struct hvmi_hooks *hooks);
  * order in which they were added. Ranges may overlap (but see HVMI_MECHANISM_WATCHPOINT in docs/hooks.md).
  * @param ret  the handle, valid until the hook is removed, the hooks are closed, or its transaction
  *             fails; may be NULL
- * @return -EINVAL: the request makes no sense; -EFAULT: the address is not mapped, or is no RAM
- *         (devices cannot be hooked by memory); -ENOTSUP: this machine cannot, or not with stealth
+ * @return -EINVAL: the request makes no sense; -EFAULT: the address is not mapped (but see
+ *         HVMI_HOOK_WAIT), or is no RAM (devices cannot be hooked by memory); -ENOTSUP: this machine
+ *         cannot, or not with stealth; -EOVERFLOW: more than 4,096 pages of page tables would have to
+ *         be watched, or the range is too long
  */
 HVMI_API int hvmi_hook_add(struct hvmi_hooks *hooks, const struct hvmi_hook_request *request,
 			   struct hvmi_hook **ret, struct hvmi_error *err);
@@ -354,9 +396,11 @@ struct hvmi_hook_info {
 	uint32_t step_over;	/**< enum hvmi_step_over */
 	uint32_t flags;		/**< HVMI_PLAN_* */
 	uint32_t verdicts;	/**< as hvmi_hook_plan.verdicts */
-	uint32_t reserved;
+	uint32_t state;		/**< enum hvmi_hook_state */
 	uint64_t address;
-	uint64_t gpa;		/**< where that is; HVMI_NO_ADDRESS where the mechanism needs none */
+	/** Where that is; HVMI_NO_ADDRESS where the mechanism needs none, or while it is not mapped. */
+	uint64_t gpa;
+	uint64_t moves;		/**< changes of the translation that moved it, or a part of it */
 };
 HVMI_API int hvmi_hook_get_info(const struct hvmi_hook *hook, struct hvmi_hook_info *ret);
 
@@ -369,6 +413,8 @@ struct hvmi_hooks_info {
 	uint64_t hits;		/**< calls of callbacks */
 	uint64_t filtered;	/**< events that no hook was called for */
 	uint64_t others;	/**< events of nobody's, and of hvmi_hooks_options.other */
+	uint64_t tables;	/**< pages that are watched since hooks depend on page tables in them */
+	uint64_t walks;		/**< translations that were made anew because such a table changed */
 };
 HVMI_API int hvmi_hooks_get_info(const struct hvmi_hooks *hooks, struct hvmi_hooks_info *ret);
 

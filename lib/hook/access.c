@@ -72,8 +72,9 @@ static bool piece_gpa(struct turn *turn, uint64_t gva, uint64_t *ret)
 {
 	const struct hvmi_event *e = turn->event;
 	struct hvmi_space *space;
-	if (e->gva != HVMI_NO_ADDRESS && e->gpa != HVMI_NO_ADDRESS &&
-	    e->gva / FRAME_SIZE == gva / FRAME_SIZE) {
+	/* Of a page walk it is where the table is. */
+	if (!(e->flags & HVMI_EVENT_IN_PAGE_WALK) && e->gva != HVMI_NO_ADDRESS &&
+	    e->gpa != HVMI_NO_ADDRESS && e->gva / FRAME_SIZE == gva / FRAME_SIZE) {
 		*ret = e->gpa / FRAME_SIZE * FRAME_SIZE + gva % FRAME_SIZE;
 		return true;
 	}
@@ -97,6 +98,8 @@ static void call_access(struct turn *turn, const struct hvmi_insn_access *access
 		struct place *page = place_find(hooks, PLACE_PAGE, p.gpa / FRAME_SIZE * FRAME_SIZE);
 		if (page) {
 			turn->wrote |= page->copy && access->kind & HVMI_RIGHT_WRITE;
+			if (page->watch_count && access->kind & HVMI_RIGHT_WRITE)
+				follow_note(turn, page);
 			call_page(turn, page, &p);
 		}
 		p.before = p.gpa + p.len;
@@ -112,13 +115,18 @@ static void call_inexact(struct turn *turn, uint64_t len)
 		call_access(turn, &access, HVMI_HOOK_EVENT_INEXACT);
 }
 
-/* Execution that was stopped by rights does not come to an int3 that is there too. */
+/*
+ * Execution that was stopped by rights does not come to an int3 that is there too, nor does an instruction
+ * whose page walk was stopped: it is executed where there are none.
+ */
 static void call_covered_int3(struct turn *turn)
 {
-	struct place *place = turn->event->access & HVMI_RIGHT_EXECUTE ?
-		place_find(turn->hooks, PLACE_INT3, turn->event->gpa) : NULL;
-	if (place && place->placed)
-		call_execute(turn, place, turn->event->gva, false);
+	const struct hvmi_event *e = turn->event;
+	bool walk = e->flags & HVMI_EVENT_IN_PAGE_WALK;
+	struct place *place = walk ? place_at(turn) : e->access & HVMI_RIGHT_EXECUTE ?
+		place_find(turn->hooks, PLACE_INT3, e->gpa) : NULL;
+	if (place && place->placed && place != turn->vcpu->lifted)
+		call_execute(turn, place, walk ? turn->rip : e->gva, false);
 }
 
 void call_accesses(struct turn *turn, bool faulted)
@@ -130,13 +138,17 @@ void call_accesses(struct turn *turn, bool faulted)
 		call_covered_int3(turn);
 	bool known = turn_insn(turn, &insn, NULL) == 0 &&
 		     hvmi_insn_get_accesses(insn, e->registers, &all, NULL) == 0;
+	if (!known && turn->hooks->table_count)
+		follow_note(turn, NULL);
 	bool explained = !faulted || e->flags & HVMI_EVENT_IN_PAGE_WALK;
 	for (uint32_t i = 0; known && i < all.count && turn->hooks->events; i++) {
-		if (all.items[i].flags & HVMI_ACCESS_UNKNOWN)
+		/* Or the whole space: what is touched is not known any better. */
+		if (all.items[i].flags & HVMI_ACCESS_UNKNOWN ||
+		    (all.items[i].len > HVMI_HOOK_BYTES && !all.items[i].unit)) {
+			if (turn->hooks->table_count && all.items[i].kind & HVMI_RIGHT_WRITE)
+				follow_note(turn, NULL);
 			continue;
-		/* The whole space: what is touched is not known any better. */
-		if (all.items[i].len > HVMI_HOOK_BYTES && !all.items[i].unit)
-			continue;
+		}
 		const struct hvmi_insn_access now = next_turn(turn, &all.items[i]);
 		if (now.len > HVMI_HOOK_BYTES || now.len - 1 > UINT64_MAX - now.gva)
 			continue;

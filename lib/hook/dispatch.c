@@ -36,7 +36,8 @@ uint64_t hooks_ns(const struct hvmi_hooks *hooks, uint64_t spent)
 				   (double)(now_ns() - hooks->begun_ns)) : 0;
 }
 
-void call_hook(struct turn *turn, struct hvmi_hook *hook, struct hvmi_hook_event *told)
+static struct hvmi_verdict call_back(struct turn *turn, struct hvmi_hook *hook,
+				     struct hvmi_hook_event *told)
 {
 	struct hvmi_hooks *hooks = turn->hooks;
 	struct hvmi_verdict verdict = { .size = sizeof(verdict),
@@ -49,16 +50,27 @@ void call_hook(struct turn *turn, struct hvmi_hook *hook, struct hvmi_hook_event
 	told->event = turn->event;
 	told->registers = turn->event->registers;
 	told->kind = hook->kind;
-	hook->hits++;
-	hook->called_at = turn->event->id;
-	hooks->hits++;
-	if (!turn->first)
-		turn->first = hook;
 	uint64_t begun = ticks();
 	hook->callback(hook->context, told, &verdict);
 	hook->ticks += ticks() - begun;
-	if (hooks->events)
+	return verdict;
+}
+
+void call_hook(struct turn *turn, struct hvmi_hook *hook, struct hvmi_hook_event *told)
+{
+	hook->hits++;
+	hook->called_at = turn->event->id;
+	turn->hooks->hits++;
+	if (!turn->first)
+		turn->first = hook;
+	const struct hvmi_verdict verdict = call_back(turn, hook, told);
+	if (turn->hooks->events)
 		verdict_merge(turn, hook, &verdict);
+}
+
+void tell_hook(struct turn *turn, struct hvmi_hook *hook, struct hvmi_hook_event *told)
+{
+	call_back(turn, hook, told);
 }
 
 void call_execute(struct turn *turn, struct place *place, uint64_t gva, bool by_gva)
@@ -210,7 +222,8 @@ static int int3_event(struct turn *turn, struct hvmi_error *err)
 	if (ours && ours->placed) {
 		turn->step_over = ours->step_over;
 		call_execute(turn, ours, e->gva, false);
-		if (hooks->events && hooks->page_ref_count && ours->original != INT3)
+		if (hooks->events && hooks->page_ref_count + hooks->table_count &&
+		    ours->original != INT3)
 			call_accesses(turn, false);
 		/* Where the guest has one too, it gets its exception. */
 		if (!hooks->events || ours->original != INT3)
@@ -228,16 +241,31 @@ static int int3_event(struct turn *turn, struct hvmi_error *err)
 	return finish(turn, NULL, err);
 }
 
+/* Whether what was stopped is allowed by now: the page was put right after the event was told. */
+static bool is_allowed_now(const struct turn *turn)
+{
+	const struct hvmi_event *e = turn->event;
+	uint32_t rights;
+	return hvmi_view_get_rights(turn->hooks->events, e->view, e->gpa / FRAME_SIZE * FRAME_SIZE,
+				    &rights, NULL) == 0 && (rights & e->access) == e->access;
+}
+
 static int access_event(struct turn *turn, struct hvmi_error *err)
 {
+	const struct hvmi_answer again = { .size = sizeof(again) };
 	struct hvmi_hooks *hooks = turn->hooks;
 	struct place *page = place_find(hooks, PLACE_PAGE,
 					turn->event->gpa / FRAME_SIZE * FRAME_SIZE);
+	if (!page && !hooks->options.other && is_allowed_now(turn)) {
+		hooks->others++;
+		return hvmi_events_answer(hooks->events, turn->event, &again, err);
+	}
 	if (!page)
 		return other(turn, err);
 	turn->step_over = page->step_over;
-	if (!(turn->event->flags & HVMI_EVENT_IN_PAGE_WALK))
-		call_accesses(turn, true);
+	if (page->watch_count)
+		follow_note(turn, page);
+	call_accesses(turn, true);
 	for (struct ref *ref = page->first; hooks->events && ref; ref = ref->next)
 		if (hook_awake(turn, ref->hook) && ref->hook->called_at != turn->event->id)
 			ref->hook->filtered++;

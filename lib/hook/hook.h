@@ -13,6 +13,8 @@ static inline uint64_t root_of(uint64_t cr3, uint32_t paging)
 {
 	return cr3 & (paging == HVMI_PAGING_X86_PAE ? 0xffffffe0ull : 0x000ffffffffff000ull);
 }
+/* Pages of page tables that are watched at most. */
+#define HOOK_TABLES_MAX 4096u
 /* Events that one call of dispatch takes. */
 #define DISPATCH_MAX 1024
 
@@ -61,6 +63,8 @@ struct place {
 	uint64_t copy_gpa;
 	uint8_t *copy;		/* NULL: none */
 	uint64_t *marks;	/* a bit for each byte with an int3 in the copy */
+	struct watch *watches;	/* entries of page tables in it that hooks depend on */
+	uint32_t watch_count;
 	/* EVENT, WATCHPOINT: what was asked of the machine. */
 	struct hvmi_event_request request;
 	struct place *next_spare;
@@ -71,7 +75,8 @@ struct ref {
 	struct ref *next;
 	struct hvmi_hook *hook;
 	struct place *place;
-	uint64_t gva;		/* PAGE: of the part in this page, HVMI_NO_ADDRESS for a gpa hook */
+	uint64_t gva;		/* PAGE: of the part in this page */
+	struct trail *trail;	/* of the walk that led here; NULL: it does not follow */
 };
 
 enum hook_state { HOOK_PENDING, HOOK_LIVE, HOOK_LEAVING, HOOK_DEAD };
@@ -82,6 +87,7 @@ struct hook_space {
 	struct hvmi_space *space;
 	struct hvmi_space_config config;
 	uint32_t users;
+	uint64_t witness;	/* an entry of the root that lives as long as the space; 0: not known yet */
 };
 
 /* What dispatching needs comes first. */
@@ -108,7 +114,19 @@ struct hvmi_hook {
 	struct hvmi_hook_plan plan;
 	struct hvmi_hook_request request;
 	uint64_t gpa;
+	uint64_t moves;
+	struct hvmi_hook *next_told;	/* that it moved */
+	bool told_due;
+	uint8_t follows;	/* HVMI_HOOK_STATE_FIXED, _FOLLOWS or _GONE */
 };
+
+/* By the library; breakpoints and watchpoints by address follow by themselves. */
+static inline bool hook_is_moved(const struct hvmi_hook *hook)
+{
+	return hook->plan.mechanism == HVMI_MECHANISM_PAGE ||
+	       hook->plan.mechanism == HVMI_MECHANISM_INT3 ||
+	       hook->plan.mechanism == HVMI_MECHANISM_HIDDEN_INT3;
+}
 
 struct table {
 	struct slot {
@@ -138,6 +156,9 @@ struct vcpu_turn {
 	struct place *lifted;	/* an int3 that is away for the step */
 	bool trap_flag;		/* for that step we set RFLAGS.TF */
 	bool wrote;		/* to pages that have copies */
+	bool tables;		/* to watched page tables: */
+	struct place *table;	/* this one; NULL: any */
+	struct place *emulated;	/* a page that it is to get over by emulation */
 	uint32_t steps;		/* left, for: */
 	struct hvmi_hook *stepper;
 };
@@ -183,6 +204,9 @@ struct hvmi_hooks {
 	struct turn *turn;
 	struct hvmi_hook *graveyard;
 	struct place *spare_places;
+	struct hvmi_hook *told;	/* those that moved, to be told */
+	struct trail *stale;	/* walks that are to be made anew */
+	uint64_t table_count, walks;
 	struct hvmi_verdict verdict;
 	struct hvmi_registers verdict_registers, merged_registers;
 	uint8_t verdict_data[HVMI_ANSWER_DATA_MAX], merged_data[HVMI_ANSWER_DATA_MAX];
@@ -200,6 +224,8 @@ struct turn {
 	bool rip_known;
 	bool writes;		/* a hook was called for a write to memory */
 	bool wrote;		/* the instruction writes to a page that has a copy */
+	bool tables;		/* ... to page tables that are watched: */
+	struct place *table;	/* this one; NULL: any */
 	uint8_t step_over;	/* how it is going to be executed */
 	int insn_rc;		/* 1: not decoded yet */
 	struct hvmi_insn insn;
@@ -233,6 +259,12 @@ void places_clear(struct hvmi_hooks *hooks);
 /* Places that went while callbacks ran. */
 void places_reap(struct hvmi_hooks *hooks);
 uint64_t place_event_key(uint32_t kind, uint64_t which);
+/* Put a part of a hook to where its memory is, RAM or not, and take it away; an INT3 or a PAGE. */
+int ref_place(struct ref *ref, uint64_t gpa, struct hvmi_error *err);
+int ref_unplace(struct ref *ref, struct hvmi_error *err);
+/* A page of page tables: writes to it are told. */
+int page_watch(struct hvmi_hooks *hooks, uint64_t gpa, struct place **ret, struct hvmi_error *err);
+void page_unwatch(struct hvmi_hooks *hooks, struct place *page);
 static inline struct place *place_find(const struct hvmi_hooks *hooks, enum place_type type,
 				       uint64_t key)
 {
@@ -263,6 +295,23 @@ int turn_insn(struct turn *turn, const struct hvmi_insn **ret, struct hvmi_error
 /* Whether an address of a hook is that of a vCPU: see HVMI_HOOK_ONLY_SPACE. */
 bool hook_reached(struct turn *turn, const struct hvmi_hook *hook, bool by_gva);
 
+/* follow.c: hooks of virtual addresses go where their addresses go. */
+/* How a vCPU gets over a write to page tables; 0: they cannot be watched. */
+uint8_t follow_step_over(uint32_t abilities);
+/* Watch what a walk used for a part of a hook. */
+int follow_begin(struct ref *ref, const struct hvmi_walk *walk, struct hvmi_error *err);
+void follow_end(struct ref *ref);
+/* Whether all of the hook is in the machine. */
+uint32_t follow_state(const struct hvmi_hook *hook);
+/* The instruction at hand may write to a watched page of tables; NULL: to any. */
+void follow_note(struct turn *turn, struct place *table);
+/* Have the answer to an event be followed by a look at the tables. */
+void follow_prepare(struct turn *turn, struct hvmi_answer *answer);
+/* The write has been carried out: hooks whose translation it changed move. */
+void follow_look(struct hvmi_hooks *hooks, struct vcpu_turn *v);
+/* Call those that want to know. */
+void follow_tell(struct turn *turn);
+
 /* dispatch.c */
 /* What the clock of callbacks says, in ns; it begins when hooks are opened. */
 void hooks_start_clock(struct hvmi_hooks *hooks);
@@ -270,6 +319,8 @@ uint64_t hooks_ns(const struct hvmi_hooks *hooks, uint64_t ticks);
 int dispatch_event(struct hvmi_hooks *hooks, const struct hvmi_event *event, struct hvmi_error *err);
 /* Call one hook, and take its verdict. @p told has what its kind fills. */
 void call_hook(struct turn *turn, struct hvmi_hook *hook, struct hvmi_hook_event *told);
+/* The same without a verdict. */
+void tell_hook(struct turn *turn, struct hvmi_hook *hook, struct hvmi_hook_event *told);
 /* Whether it is to be called at all. One that leaves does so when its transaction is committed. */
 static inline bool hook_awake(const struct turn *turn, const struct hvmi_hook *hook)
 {
@@ -290,6 +341,8 @@ int verdict_carry_out(struct turn *turn, struct place *place, struct hvmi_error 
 int pass_on(struct turn *turn, struct hvmi_error *err);
 
 /* step.c */
+/* An int3 of ours at the instruction. */
+struct place *place_at(struct turn *turn);
 /* How the vCPU gets over a place; @p clean is room for what the answer points to. */
 int step_over(struct turn *turn, struct place *place, struct hvmi_answer *answer, uint8_t clean[16],
 	      struct hvmi_error *err);

@@ -88,6 +88,8 @@ static void drop_transaction(struct hvmi_hooks *hooks)
 	while (hooks->live) {
 		struct hvmi_hook *hook = hooks->live;
 		hook_unplace(hook, NULL);
+		for (uint64_t i = 0; i < hook->ref_count; i++)
+			follow_end(&hook->refs[i]);
 		hooks->live = hook->next;
 		hook->state = HOOK_DEAD;
 		hook->next = hooks->graveyard;
@@ -303,7 +305,7 @@ HVMI_API int hvmi_hooks_get_info(const struct hvmi_hooks *hooks, struct hvmi_hoo
 	const struct hvmi_hooks_info info = {
 		.size = sizeof(info), .hooks = hooks->hook_count, .places = hooks->place_count,
 		.events = hooks->events_taken, .hits = hooks->hits, .filtered = hooks->filtered,
-		.others = hooks->others,
+		.others = hooks->others, .tables = hooks->table_count, .walks = hooks->walks,
 	};
 	return result_copy(ret, &info, sizeof(info));
 }

@@ -110,7 +110,7 @@ int page_update(struct hvmi_hooks *hooks, struct place *page, struct hvmi_error 
 		return rc;
 	/* Processors have no pages that can be written and not read (EPT: a misconfiguration). */
 	uint32_t taken = page->counts[0] || page->int3s ? HVMI_RIGHT_READ | HVMI_RIGHT_WRITE : 0;
-	taken |= page->counts[1] ? HVMI_RIGHT_WRITE : 0;
+	taken |= page->counts[1] || page->watch_count ? HVMI_RIGHT_WRITE : 0;
 	taken |= page->counts[2] ? HVMI_RIGHT_EXECUTE : 0;
 	uint32_t rights = RWX & ~taken;
 	if (rights == page->rights)

@@ -42,9 +42,12 @@ static void put_place(struct hvmi_hooks *hooks, struct place *place)
 		return;
 	table_remove(&hooks->tables[place->type], place->key);
 	hooks->place_count--;
-	for (uint32_t i = 0; i < hooks->vm->description.vcpus; i++)
-		if (hooks->vcpus[i].lifted == place)
-			hooks->vcpus[i].lifted = NULL;
+	for (uint32_t i = 0; i < hooks->vm->description.vcpus; i++) {
+		struct vcpu_turn *v = &hooks->vcpus[i];
+		v->lifted = v->lifted == place ? NULL : v->lifted;
+		v->emulated = v->emulated == place ? NULL : v->emulated;
+		v->table = v->table == place ? NULL : v->table;
+	}
 	place->next_spare = hooks->spare_places;
 	hooks->spare_places = place;
 	if (!hooks->depth)
@@ -142,7 +145,7 @@ static int page_get(struct hvmi_hooks *hooks, uint64_t gpa, uint8_t step_over, s
 
 static int page_put(struct hvmi_hooks *hooks, struct place *page, struct hvmi_error *err)
 {
-	if (page->first || page->int3s)
+	if (page->first || page->int3s || page->watch_count)
 		return 0;
 	int rc = need_both(hooks, SHARED_ACCESS, page->step_over, false, err);
 	if (rc)
@@ -150,6 +153,52 @@ static int page_put(struct hvmi_hooks *hooks, struct place *page, struct hvmi_er
 	page->placed = false;
 	put_place(hooks, page);
 	return 0;
+}
+
+int page_watch(struct hvmi_hooks *hooks, uint64_t gpa, struct place **ret, struct hvmi_error *err)
+{
+	struct place *page = place_find(hooks, PLACE_PAGE, gpa / FRAME_SIZE * FRAME_SIZE);
+	if (page && page->watch_count) {
+		page->watch_count++;
+		*ret = page;
+		return 0;
+	}
+	if (page && page->int3s)
+		return hvmi_error_set(err, -EBUSY, gpa, "there are int3s in the page table at 0x%llx",
+				      (unsigned long long)gpa);
+	if (hooks->table_count == HOOK_TABLES_MAX)
+		return hvmi_error_set(err, -EOVERFLOW, gpa, "%u pages of page tables are watched "
+				      "already: hook fewer addresses, or with HVMI_HOOK_FIXED",
+				      HOOK_TABLES_MAX);
+	int rc = page_get(hooks, gpa, follow_step_over(hooks->abilities), &page, err);
+	if (rc)
+		return rc;
+	page->watch_count = 1;
+	rc = page_update(hooks, page, err);
+	/* What the write made of an entry is seen after a step, whatever gets over it. */
+	if (!rc)
+		rc = shared_need(hooks, SHARED_STEP, err);
+	if (rc) {
+		page->watch_count = 0;
+		page_update(hooks, page, NULL);
+		page_put(hooks, page, NULL);
+		return rc;
+	}
+	hooks->table_count++;
+	*ret = page;
+	return 0;
+}
+
+void page_unwatch(struct hvmi_hooks *hooks, struct place *page)
+{
+	struct hvmi_error err;
+	if (--page->watch_count)
+		return;
+	hooks->table_count--;
+	if (page_update(hooks, page, &err))
+		vm_log(hooks->vm, HVMI_LOG_ERROR, "%s", err.text);
+	shared_release(hooks, SHARED_STEP, NULL);
+	page_put(hooks, page, NULL);
 }
 
 static int place_page(struct hvmi_hook *hook, struct ref *ref, uint64_t gpa, struct hvmi_error *err)
@@ -415,25 +464,63 @@ static int unplace_event(struct hvmi_hook *hook, struct ref *ref, struct hvmi_er
 	return rc;
 }
 
-/* Where an address of the hook is, which has to be RAM. */
-static int find_gpa(struct hvmi_hook *hook, uint64_t address, uint64_t *ret, struct hvmi_error *err)
+static int need_ram(struct hvmi_hook *hook, uint64_t address, uint64_t gpa, struct hvmi_error *err)
 {
 	uint8_t byte;
-	struct hvmi_walk walk = { .size = sizeof(walk) };
-	int rc = 0;
-	*ret = address;
-	if (hook->space) {
-		rc = hvmi_space_walk(hook->space->space, address, &walk, err);
-		*ret = walk.gpa;
-	}
-	if (!rc)
-		rc = hvmi_vm_read(hook->hooks->vm, *ret, &byte, 1, NULL);
-	else
-		return rc;
+	int rc = hvmi_vm_read(hook->hooks->vm, gpa, &byte, 1, NULL);
 	return rc ? hvmi_error_set(err, rc, address,
 				   "what is at 0x%llx (guest-physical 0x%llx) cannot be hooked: it "
 				   "is no RAM, or absent", (unsigned long long)address,
-				   (unsigned long long)*ret) : 0;
+				   (unsigned long long)gpa) : 0;
+}
+
+/*
+ * Where a part of the hook is, which has to be RAM; HVMI_NO_ADDRESS: nowhere, and that is allowed. What
+ * led there is watched from now on.
+ */
+static int find_gpa(struct hvmi_hook *hook, struct ref *ref, uint64_t *ret, struct hvmi_error *err)
+{
+	struct hvmi_walk walk = { .size = sizeof(walk), .gpa = HVMI_NO_ADDRESS };
+	*ret = ref->gva;
+	if (!hook->space)
+		return need_ram(hook, ref->gva, ref->gva, err);
+	/* One that is put back may have waited. */
+	bool again = hook->state != HOOK_PENDING;
+	int rc = hvmi_space_walk(hook->space->space, ref->gva, &walk, err);
+	if (rc && !(rc == -EFAULT && (again || hook->flags & HVMI_HOOK_WAIT)))
+		return rc;
+	rc = rc ? 0 : need_ram(hook, ref->gva, walk.gpa, err);
+	*ret = rc && again ? HVMI_NO_ADDRESS : walk.gpa;
+	rc = again ? 0 : rc;
+	if (!rc && hook->follows == HVMI_HOOK_STATE_FOLLOWS && hook_is_moved(hook))
+		rc = follow_begin(ref, &walk, err);
+	return rc;
+}
+
+int ref_place(struct ref *ref, uint64_t gpa, struct hvmi_error *err)
+{
+	struct hvmi_hook *hook = ref->hook;
+	const struct place *page = place_find(hook->hooks, PLACE_PAGE, gpa / FRAME_SIZE * FRAME_SIZE);
+	int rc = need_ram(hook, ref->gva, gpa, err);
+	if (rc)
+		return rc;
+	if (hook->plan.mechanism == HVMI_MECHANISM_PAGE)
+		return place_page(hook, ref, gpa, err);
+	if (page && page->watch_count)
+		return hvmi_error_set(err, -EBUSY, ref->gva, "0x%llx is in a page table that hooks "
+				      "depend on: an int3 would be no entry",
+				      (unsigned long long)ref->gva);
+	return place_int3(hook, ref, gpa, err);
+}
+
+int ref_unplace(struct ref *ref, struct hvmi_error *err)
+{
+	struct hvmi_hook *hook = ref->hook;
+	int rc = hook->plan.mechanism == HVMI_MECHANISM_PAGE ? unplace_page(hook, ref, err) :
+							       unplace_int3(hook, ref, err);
+	if (!rc)
+		ref->place = NULL;
+	return rc;
 }
 
 static int place_ref(struct hvmi_hook *hook, struct ref *ref, struct hvmi_error *err)
@@ -441,9 +528,10 @@ static int place_ref(struct hvmi_hook *hook, struct ref *ref, struct hvmi_error 
 	const struct hvmi_event_request breakpoint = {
 		.size = sizeof(breakpoint), .kind = HVMI_EVENT_BREAKPOINT, .gva = hook->address,
 	};
-	uint64_t gpa = HVMI_NO_ADDRESS, address = ref->gva;
-	int rc = hook->plan.mechanism == HVMI_MECHANISM_EVENT ? 0 :
-		find_gpa(hook, address, &gpa, err);
+	uint64_t gpa = HVMI_NO_ADDRESS;
+	if (hook->follows == HVMI_HOOK_STATE_GONE)
+		return 0;
+	int rc = hook->plan.mechanism == HVMI_MECHANISM_EVENT ? 0 : find_gpa(hook, ref, &gpa, err);
 	if (rc)
 		return rc;
 	if (ref == hook->refs)
@@ -455,25 +543,28 @@ static int place_ref(struct hvmi_hook *hook, struct ref *ref, struct hvmi_error 
 		return place_watchpoint(hook, ref, err);
 	case HVMI_MECHANISM_EVENT:
 		return place_event(hook, ref, err);
-	case HVMI_MECHANISM_PAGE:
-		return place_page(hook, ref, gpa, err);
 	default:
-		return place_int3(hook, ref, gpa, err);
+		rc = gpa == HVMI_NO_ADDRESS ? 0 : ref_place(ref, gpa, err);
+		if (rc)
+			follow_end(ref);
+		return rc;
 	}
 }
 
 static int unplace_ref(struct hvmi_hook *hook, struct ref *ref, struct hvmi_error *err)
 {
+	int rc;
 	switch (hook->plan.mechanism) {
 	case HVMI_MECHANISM_BREAKPOINT:
 	case HVMI_MECHANISM_WATCHPOINT:
 		return unplace_point(hook, ref, err);
 	case HVMI_MECHANISM_EVENT:
 		return unplace_event(hook, ref, err);
-	case HVMI_MECHANISM_PAGE:
-		return unplace_page(hook, ref, err);
 	default:
-		return unplace_int3(hook, ref, err);
+		rc = ref->place ? ref_unplace(ref, err) : 0;
+		if (!rc)
+			follow_end(ref);
+		return rc;
 	}
 }
 
@@ -527,7 +618,7 @@ static void force_out(struct hvmi_hooks *hooks, struct place *place)
 	if (place->type == PLACE_INT3 && place->placed)
 		int3_take(hooks, place, NULL);
 	if (place->type == PLACE_PAGE && (place->copy || place->placed)) {
-		place->int3s = 0;
+		place->int3s = place->watch_count = 0;
 		memset(place->counts, 0, sizeof(place->counts));
 		page_update(hooks, place, NULL);
 	}

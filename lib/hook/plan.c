@@ -165,6 +165,27 @@ static uint32_t event_capability(uint32_t kind)
 	}
 }
 
+/* Whether the hook goes where its address goes; -ENOTSUP: that was asked for and cannot be had. */
+static int plan_follow(struct hvmi_vm *vm, uint32_t abilities, const struct hvmi_hook_request *r,
+		       struct hvmi_hook_plan *plan, struct hvmi_error *err)
+{
+	bool moved = plan->mechanism != HVMI_MECHANISM_BREAKPOINT &&
+		     plan->mechanism != HVMI_MECHANISM_WATCHPOINT;
+	struct hvmi_space_config config = { .size = sizeof(config) };
+	bool paged = r->space && hvmi_space_get_config(r->space, &config) == 0 &&
+		     config.paging != HVMI_PAGING_NONE;
+	bool able = paged && (!moved || follow_step_over(abilities));
+	if ((r->flags & HVMI_HOOK_WAIT && !able) ||
+	    (r->flags & HVMI_HOOK_TELL_MOVES && !(able && moved)))
+		return hvmi_error_set(err, -ENOTSUP, r->address,
+				      "%s machines cannot hook this %s: that it waits for its memory, "
+				      "or tells of its moves, takes a space with page tables%s",
+				      vm->backend.scheme, kind_names[r->kind], paged ?
+				      ", and rights that can be taken from pages" : "");
+	plan->flags |= able && !(moved && r->flags & HVMI_HOOK_FIXED) ? HVMI_PLAN_FOLLOWS : 0;
+	return 0;
+}
+
 #define BIT(action) (1u << HVMI_VERDICT_##action)
 
 static uint32_t verdicts_of_memory(uint32_t abilities, uint32_t kind, const struct hvmi_hook_plan *p)
@@ -239,6 +260,9 @@ int plan_make(struct hvmi_vm *vm, uint32_t abilities, const struct hvmi_hook_req
 	}
 	if (rc)
 		return memory ? refuse(vm, abilities, request, err) : rc;
+	rc = memory ? plan_follow(vm, abilities, request, ret, err) : 0;
+	if (rc)
+		return rc;
 	ret->flags |= abilities & CAN_SET_REGISTERS ? HVMI_PLAN_REGISTERS : 0;
 	ret->flags |= abilities & CAN_STEP ? HVMI_PLAN_STEPS : 0;
 	return 0;

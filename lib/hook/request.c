@@ -12,7 +12,8 @@ static uint32_t flags_of(uint32_t kind)
 	switch (kind) {
 	case HVMI_HOOK_EXECUTE:
 	case HVMI_HOOK_ACCESS:
-		return HVMI_HOOK_STEALTH | HVMI_HOOK_ONLY_SPACE;
+		return HVMI_HOOK_STEALTH | HVMI_HOOK_ONLY_SPACE | HVMI_HOOK_FIXED |
+		       HVMI_HOOK_WAIT | HVMI_HOOK_TELL_MOVES;
 	case HVMI_HOOK_REGISTER:
 	case HVMI_HOOK_MSR:
 		return HVMI_HOOK_STEALTH | HVMI_HOOK_ON_CHANGE | HVMI_HOOK_MAY_DENY;
@@ -80,6 +81,8 @@ int request_take(struct hvmi_hook_request *to, const struct hvmi_hook_request *f
 		return malformed(err, HVMI_NO_ADDRESS, "a flag is not of its kind");
 	if (to->flags & HVMI_HOOK_ONLY_SPACE && !to->space)
 		return malformed(err, to->address, "HVMI_HOOK_ONLY_SPACE without a space");
+	if (to->flags & HVMI_HOOK_FIXED && to->flags & (HVMI_HOOK_WAIT | HVMI_HOOK_TELL_MOVES))
+		return malformed(err, to->address, "HVMI_HOOK_FIXED excludes _WAIT and _TELL_MOVES");
 	if (to->other_root && !(to->flags & HVMI_HOOK_ONLY_SPACE))
 		return malformed(err, to->address, "other_root is for HVMI_HOOK_ONLY_SPACE");
 	bool memory = to->kind == HVMI_HOOK_EXECUTE || to->kind == HVMI_HOOK_ACCESS;
@@ -160,6 +163,8 @@ int hook_create(struct hvmi_hooks *hooks, const struct hvmi_hook_request *reques
 		hook->root = root_of(hook->space->config.root, hook->space->config.paging);
 		hook->other_root = root_of(r.other_root, hook->space->config.paging);
 	}
+	hook->follows = hook->plan.flags & HVMI_PLAN_FOLLOWS ? HVMI_HOOK_STATE_FOLLOWS :
+							       HVMI_HOOK_STATE_FIXED;
 	hook->request.space = NULL;
 	*ret = hook;
 	return 0;

@@ -68,8 +68,7 @@ static int step_away(struct turn *turn, struct place *place, struct hvmi_answer 
 	return 0;
 }
 
-/* An int3 of ours at the instruction. */
-static struct place *place_at(struct turn *turn)
+struct place *place_at(struct turn *turn)
 {
 	struct hvmi_space *space;
 	uint64_t gpa;
@@ -99,7 +98,8 @@ int step_over(struct turn *turn, struct place *place, struct hvmi_answer *a, uin
 	struct hvmi_hooks *hooks = turn->hooks;
 	uint8_t how = place->step_over;
 	/* Where something is to be done behind it, or more steps follow, it has to be told. */
-	if (how == HVMI_STEP_OVER_FAST && (turn->wrote || turn->steps || turn->vcpu->steps))
+	if (how == HVMI_STEP_OVER_FAST &&
+	    (turn->wrote || turn->tables || turn->steps || turn->vcpu->steps))
 		how = HVMI_STEP_OVER_VIEW;
 	turn->vcpu->wrote = turn->wrote;
 	switch (how) {
@@ -116,6 +116,7 @@ int step_over(struct turn *turn, struct place *place, struct hvmi_answer *a, uin
 	case HVMI_STEP_OVER_EMULATE:
 		a->flags |= HVMI_ANSWER_EMULATE;
 		/* What is emulated is what is in memory, which may be patched. */
+		turn->vcpu->emulated = place->type == PLACE_PAGE ? place : NULL;
 		if (place->type == PLACE_PAGE)
 			place = hooks->abilities & CAN_EMULATE_DATA ? place_at(turn) : NULL;
 		if (!place || !place->placed || place->hidden)
@@ -162,6 +163,12 @@ int step_event(struct turn *turn, struct hvmi_error *err)
 		return 0;
 	}
 	put_back(hooks, v);
+	if (v->tables) {
+		follow_look(hooks, v);
+		follow_tell(turn);
+		if (!hooks->events)
+			return 0;
+	}
 	if (v->over && turn->event->view != v->back) {
 		a.flags |= HVMI_ANSWER_VIEW;
 		a.view = v->back;
@@ -226,6 +233,8 @@ int step_unimplemented(struct turn *turn, struct hvmi_error *err)
 	struct hvmi_answer a = { .size = sizeof(a) };
 	struct place *place = place_at(turn);
 	bool step = hooks->abilities & CAN_STEP;
+	if (!place || !place->placed)
+		place = turn->vcpu->emulated;
 	enum shared what = step ? SHARED_STEP : SHARED_DEBUG;
 	int rc = -ENOTSUP;
 	if (place && place->placed && (step || hooks->abilities & CAN_DEBUG)) {

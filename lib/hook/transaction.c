@@ -185,7 +185,8 @@ HVMI_API int hvmi_hook_get_info(const struct hvmi_hook *hook, struct hvmi_hook_i
 		.time_ns = hooks_ns(hook->hooks, hook->ticks), .refused = hook->refused, .kind = hook->kind,
 		.mechanism = hook->plan.mechanism, .step_over = hook->plan.step_over,
 		.flags = hook->plan.flags, .verdicts = hook->plan.verdicts,
-		.address = hook->address, .gpa = hook->gpa,
+		.address = hook->address, .gpa = hook->gpa, .state = follow_state(hook),
+		.moves = hook->moves,
 	};
 	return result_copy(ret, &info, sizeof(info));
 }

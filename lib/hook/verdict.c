@@ -235,9 +235,8 @@ static int without_verdict(struct turn *turn, struct place *place, const char *w
 		a.flags |= HVMI_ANSWER_REGISTERS;
 		a.registers = &hooks->merged_registers;
 	}
-	if (!rc)
-		rc = hvmi_events_answer(hooks->events, turn->event, &a, err);
-	return rc;
+	follow_prepare(turn, &a);
+	return rc ? rc : hvmi_events_answer(hooks->events, turn->event, &a, err);
 }
 
 int verdict_carry_out(struct turn *turn, struct place *place, struct hvmi_error *err)
@@ -252,6 +251,7 @@ int verdict_carry_out(struct turn *turn, struct place *place, struct hvmi_error 
 	int rc = act(turn, place, &a, clean, &why);
 	if (!rc)
 		rc = add_rest(turn, &a, &why);
+	follow_prepare(turn, &a);
 	if (!rc)
 		rc = hvmi_events_answer(turn->hooks->events, turn->event, &a, &why);
 	return rc ? without_verdict(turn, place, why.text, err) : 0;

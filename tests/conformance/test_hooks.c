@@ -249,6 +249,114 @@ static void transaction(void)
 	close_hooks();
 }
 
+/* A page that the guest maps to one of four frames after the other. */
+struct moving {
+	struct probe_remap job;
+	struct hvmi_walk_entry leaf;
+	uint64_t page, last;
+};
+
+/* The frames hold what the page held, but for its first 8 bytes. */
+static void begin_moving(struct moving *m, uint64_t page)
+{
+	const uint64_t kdata = machine.box.kdata, all = kdata - gpa_of(kdata);
+	struct hvmi_walk walk = { .size = sizeof(walk) };
+	uint8_t bytes[PAGE];
+	GOOD(hvmi_space_walk(machine.space, page, &walk, &error));
+	*m = (struct moving){ .page = page, .leaf = walk.entries[walk.entry_count - 1] };
+	m->job.entry = m->leaf.gpa + all;
+	m->job.page = page;
+	guest_read(page, bytes, sizeof(bytes));
+	for (unsigned i = 0; i < PROBE_REMAP_FRAMES; i++) {
+		guest_write(data_page(2 + i), bytes, sizeof(bytes));
+		uint64_t frame = gpa_of(data_page(2 + i)), bits = 0x000ffffffffff000;
+		m->job.frames[i] = frame + all;
+		m->job.entries[i] = (m->leaf.value & 0x80000000000001ff & ~bits) | frame;
+	}
+}
+
+/* On to the next frame; where it is. While hooks are open they are dispatched. */
+static uint64_t move_on(struct moving *m)
+{
+	m->job.complete = m->last;
+	m->job.last = ++m->last;
+	guest_write(machine.box.kdata, &m->job, sizeof(m->job));
+	start_call(0, kernel_place(PLACE_remap), machine.box.kdata, 0, 0);
+	if (machine.events)
+		finish_call();
+	else
+		end_call();
+	return m->job.entries[m->last % PROBE_REMAP_FRAMES] & 0x000ffffffffff000;
+}
+
+static void end_moving(struct moving *m)
+{
+	/* The processor learns of it by the guest, which adds bits of its own. */
+	for (unsigned i = 0; i < PROBE_REMAP_FRAMES; i++)
+		m->job.entries[i] = m->leaf.value & 0x800ffffffffff1ff;
+	move_on(m);
+	SAME(hvmi_vm_write(machine.vm, m->leaf.gpa, &m->leaf.value, 8, NULL), 0);
+}
+
+/* A hook of a virtual address is hit wherever the guest maps the address to. */
+static void follow(bool execution)
+{
+	struct seen seen = { .calls = 0 };
+	struct hvmi_hook_request r = execution ? execute(0, &seen) :
+						 access_to(0, 8, HVMI_RIGHT_WRITE, &seen);
+	need_probe(PROBE_KERNEL | PROBE_REMAPS);
+	r.space = machine.space;
+	struct hvmi_hook_plan plan = { .size = sizeof(plan) };
+	if (hvmi_hook_plan_request(machine.vm, &r, &plan, &error) || !(plan.flags & HVMI_PLAN_FOLLOWS))
+		skip("such hooks do not follow a translation here");
+	const uint64_t at = execution ? exec_place(PLACE_steps_2) : data_page(0) + 64;
+	const unsigned moves = options.cycles < 100 ? options.cycles : 100;
+	const bool told = plan.mechanism != HVMI_MECHANISM_BREAKPOINT &&
+			  plan.mechanism != HVMI_MECHANISM_WATCHPOINT;
+	struct moving m;
+	begin_moving(&m, at / PAGE * PAGE);
+	open_for(r);
+	r.address = at;
+	seen.only_at = execution ? 0 : user_place(PLACE_write);
+	struct hvmi_hook *hook = add(&r);
+	for (unsigned i = 0; i <= moves; i++) {
+		uint64_t frame = i ? move_on(&m) : gpa_of(at) / PAGE * PAGE;
+		if (execution)
+			SAME(call(0, exec_place(PLACE_steps), i, 0), i + 6);
+		else
+			call(0, user_place(PLACE_write), at, i);
+		SAME(seen.calls, i + 1);
+		SAME(seen.gva, at);
+		if (told)
+			SAME(seen.gpa, frame + at % PAGE);
+	}
+	struct hvmi_hook_info info = { .size = sizeof(info) };
+	struct hvmi_hooks_info all = { .size = sizeof(all) };
+	GOOD(hvmi_hook_get_info(hook, &info));
+	GOOD(hvmi_hooks_get_info(hooks, &all));
+	remark("by %s, got over by %s: %u moves of the guest's, %llu of the hook's, %llu walks, %llu "
+	       "tables, %llu events", hvmi_hook_mechanism_name(plan.mechanism),
+	       hvmi_step_over_name(plan.step_over), moves, (unsigned long long)info.moves,
+	       (unsigned long long)all.walks, (unsigned long long)all.tables,
+	       (unsigned long long)all.events);
+	SAME(info.state, HVMI_HOOK_STATE_FOLLOWS);
+	SAME(info.moves, told ? moves : 0);
+	close_hooks();
+	end_moving(&m);
+	if (execution)
+		SAME(guest_call(0, exec_place(PLACE_steps), 1, 0, 0).values[0], 7);
+}
+
+static void follow_execution(void)
+{
+	follow(true);
+}
+
+static void follow_writes(void)
+{
+	follow(false);
+}
+
 /* Again and again in code that works all the time; closing in the midst of it. */
 static void cycles(void)
 {
@@ -335,6 +443,8 @@ const struct test hook_tests[] = {
 	{ "hook-bytes", bytes },
 	{ "hook-denied", denied },
 	{ "hook-transaction", transaction },
+	{ "hook-follows", follow_execution },
+	{ "hook-writes-follow", follow_writes },
 	{ "hook-cycles", cycles },
 	{ "hook-cpuid", leaf },
 	{ "hook-process-switch", process_switch },

@@ -51,7 +51,8 @@ void hook_machine_open(struct hook_machine *m, const struct profile *profile, co
 	for (uint32_t v = 0; v < profile->vcpus; v++)
 		len += (size_t)snprintf(script + len, sizeof(script) - len, HOOK_VCPU, v, v, v, v, v, v,
 					v);
-	snprintf(script + len, sizeof(script) - len, "%s", extra);
+	snprintf(script + len, sizeof(script) - len, "%s%s", extra,
+		 strstr(extra, "probe ") ? "" : "probe 0x10000\n");
 	backend = *hvmi_backend_sim();
 	original_capability = backend.capability;
 	backend.capability = capability;

@@ -21,7 +21,7 @@
 
 /* 64-bit code in a space whose first 2 MiB are those of the machine, at 2 MiB once more. */
 #define HOOK_SCRIPT                                                                                \
-	"arch x86\nram 0 2M\nbytes 0x11000 48 89 37 48 8b 07 48 83 c0 01 c3\nprobe 0x10000\n"      \
+	"arch x86\nram 0 2M\nbytes 0x11000 48 89 37 48 8b 07 48 83 c0 01 c3\n"                      \
 	"u64 0x2000 0x3003\nu64 0x3000 0x4003\nu64 0x4000 0x83 0x83\n"
 #define HOOK_VCPU                                                                                  \
 	"vcpu %u cr0 0x80050033\nvcpu %u cr3 0x2000\nvcpu %u cr4 0x20\nvcpu %u efer 0xd01\n"       \
@@ -46,7 +46,7 @@ struct hook_machine {
 	struct hvmi_space *space;
 };
 
-/* Open one; `extra` goes to the script's end. */
+/* Open one; `extra` goes to the script's end, and may have another probe. */
 void hook_machine_open(struct hook_machine *m, const struct profile *profile, const char *extra);
 /* Close all of it; the machine's memory must be as it was. */
 void hook_machine_close(struct hook_machine *m);

@@ -201,21 +201,15 @@ void follow_prepare(struct turn *turn, struct hvmi_answer *answer)
 	struct vcpu_turn *v = turn->vcpu;
 	if (!turn->tables || !turn->hooks->table_count)
 		return;
-	v->table = v->tables && v->table != turn->table ? NULL : turn->table;
+	/* A callback may have taken away what depended on it. */
+	struct place *table = turn->table && turn->table->watch_count ? turn->table : NULL;
+	v->table = v->tables && v->table != table ? NULL : table;
 	v->tables = true;
 	if (answer->flags & HVMI_ANSWER_STEP)
 		return;
 	/* What is emulated is done when the next instruction has been executed. */
 	v->over = true;
-	v->back = turn->event->view;
-	if (answer->flags & HVMI_ANSWER_FAST_STEP) {
-		v->back = answer->view;
-		answer->flags &= ~(uint32_t)HVMI_ANSWER_FAST_STEP;
-		answer->flags |= HVMI_ANSWER_VIEW;
-		answer->view = HVMI_VIEW_HOST;
-	} else if (answer->flags & HVMI_ANSWER_VIEW) {
-		v->back = answer->view;
-	}
+	v->back = answer->flags & HVMI_ANSWER_VIEW ? answer->view : turn->event->view;
 	answer->flags |= HVMI_ANSWER_STEP;
 }
 

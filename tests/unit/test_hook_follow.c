@@ -223,15 +223,19 @@ END_TEST
 START_TEST(noted)
 {
 	struct hook_machine m;
-	struct seen seen = { .calls = 0 };
+	struct seen seen = { .calls = 0 }, first = { .calls = 0 };
 	open_machine(&m, _i);
 	struct hvmi_hook *hook = add(&m, execute(&m, V + 3, &seen));
+	/* Its page walk is stopped before it is fetched. */
+	add(&m, execute(&m, V, &first));
 	for (int i = 0; i < 5; i++) {
 		store(&m, V_ENTRY, FRAME(0) | 3);
 		store(&m, 0x4008, 0x5003);
 		/* One that it needs itself: set again before it is read. */
 		ck_assert_uint_eq(call(&m, 0, FUNCTION, 0x3000, 0x4003), (0x4000 | T) + 1);
 		HIT(V, 0);
+		ck_assert_int_eq(first.calls, i + 1);
+		ck_assert_uint_eq(first.gva, V);
 		uint64_t entry;
 		ck_assert_int_eq(hvmi_vm_read(m.vm, V_ENTRY, &entry, 8, NULL), 0);
 		ck_assert_uint_eq(entry, FRAME(0) | T);
@@ -396,7 +400,7 @@ START_TEST(ends)
 	ck_assert_int_eq(upper.calls, 1);
 	ck_assert_int_eq(only.calls, 0);
 	/* Another space at the same root is not the one that was hooked. */
-	store(&m, UPPER_TOP, 0x3000 | T);
+	store(&m, UPPER_TOP - 8, 0x3000 | T);
 	store(&m, W_TOP, 0x6000 | T);
 	int calls = seen.calls;
 	ck_assert_uint_eq(call(&m, 0, W, DATA, 50), 51);
@@ -406,7 +410,7 @@ START_TEST(ends)
 	/* A new hook is one of the new space. */
 	struct hvmi_hook *again = add(&m, execute(&m, W + 3, &seen));
 	HIT(W, 0);
-	store(&m, UPPER_TOP, 0);
+	store(&m, UPPER_TOP - 8, 0);
 	ck_assert_uint_eq(info_of(again).state, HVMI_HOOK_STATE_GONE);
 	close_machine(&m);
 }

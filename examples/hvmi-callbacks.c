@@ -82,6 +82,16 @@ static void print_callback(struct tool *tool, const struct hvmi_callback *callba
 	free(detail);
 }
 
+/* What a service is called: many are exported, a PDB names all. */
+static const char *symbol_at(struct tool *tool, uint64_t gva)
+{
+	struct hvmi_symbol symbol = { .size = sizeof(symbol) };
+	uint64_t offset;
+	bool exact = hvmi_profile_symbol_at(hvmi_os_profile(tool->os), gva, &symbol, &offset) == 0 &&
+		     offset == 0;
+	return exact ? symbol.name : NULL;
+}
+
 static int list_services(struct tool *tool)
 {
 	struct hvmi_service service = { .size = sizeof(service) };
@@ -89,18 +99,22 @@ static int list_services(struct tool *tool)
 	for (uint32_t table = 0; table < 2; table++) {
 		uint32_t index = 0;
 		while (!(rc = hvmi_service_read(tool->os, table, index, &service, &tool->err))) {
+			const char *name = symbol_at(tool, service.function);
 			index++;
 			if (tool->json) {
 				tool_print(tool, tool_json_object(
 					"number", tool_json_hex(service.number),
 					"function", tool_json_hex(service.function),
+					"name", name ? tool_json_text(name, strlen(name)) : json_null(),
 					"module", module_json(service.function),
 					"arguments", tool_json_number(service.arguments), NULL));
 				continue;
 			}
 			printf("%4" PRIx32 " %016" PRIx64, service.number, service.function);
 			print_module(service.function);
-			putchar('\n');
+			char *safe = tool_escape(name ? name : "", name ? strlen(name) : 0);
+			printf(" %s\n", safe);
+			free(safe);
 		}
 		if (rc != -ENOENT)
 			return rc;

@@ -39,7 +39,11 @@ static int step(const struct list_walk *walk, uint64_t way, uint64_t *ret, const
 		return hvmi_error_set(err, -EBADMSG, walk->at,
 				      "the list of %s ends at 0x%llx, where there is no memory", what,
 				      (unsigned long long)walk->at);
-	if (read_link(walk, to + (walk->pointer_bytes - way), &back) || back != walk->at)
+	if (read_link(walk, to + (walk->pointer_bytes - way), &back))
+		return hvmi_error_set(err, -EBADMSG, to,
+				      "the list of %s goes on from 0x%llx to where there is no memory",
+				      what, (unsigned long long)walk->at);
+	if (back != walk->at)
 		return hvmi_error_set(err, -EBADMSG, to,
 				      "the list of %s is damaged: what follows 0x%llx does not link "
 				      "back to it", what, (unsigned long long)walk->at);

@@ -54,6 +54,12 @@ class Case(unittest.TestCase):
         # Tools print a backslash of the guest as two.
         return json.loads(done.stdout.replace(b"\\\\\\\\", b"\\\\"))
 
+    def run_tool_refused(self, name, *arguments):
+        done = subprocess.run([TOOLS / ("hvmi-" + name), *map(str, arguments)], timeout=120,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+        self.assertEqual(done.returncode, 4, done.stderr)
+        self.assertIn(b"malformed", done.stderr)
+
     def each(self, name, *arguments, code=0):
         for target in (self.sim, self.raw):
             yield self.run_tool(name, target, *arguments, code=code)
@@ -87,9 +93,34 @@ class Guest(Case):
                 self.assertEqual(source, "built in, of %s, this very release" % self.guest.release)
             else:
                 self.assertRegex(source, r"of %s\.\d+, the same build" % truth["release"])
-        kpti = self.run_tool("info", self.sim)["facts"]
-        kpti = [fact["value"] for fact in kpti if fact["name"] == "kpti"]
-        self.assertEqual(kpti, ["on" if KPTI else "off"] if self.guest.wide else [])
+        # Without registers it shows in processes if it is on.
+        for target, off in ((self.sim, ["off"] if self.guest.wide else []), (self.raw, [])):
+            kpti = [fact["value"] for fact in self.run_tool("info", target)["facts"]
+                    if fact["name"] == "kpti"]
+            self.assertEqual(kpti, ["on"] if KPTI else off, target)
+
+    @unittest.skipIf(KNOWN, "its PDB is not there")
+    def test_pdb(self):
+        """A PDB without the kernel's structures gives its symbols; structures are still known."""
+        pdb = self.elsewhere / "ntkrnlmp.pdb"
+        name, key = self.guest.truth["pdb"].split()
+        store = self.elsewhere / "store" / name / key
+        store.mkdir(parents=True)
+        shutil.copy(pdb, store / name)
+        for option, value in (("--profile", pdb), ("--symbol-path", store.parents[1])):
+            info = self.run_tool("info", self.raw, option, value)
+            facts = {fact["name"]: fact for fact in info["facts"]}
+            self.assertIn("has the kernel's PDB id", facts["symbols"]["source"])
+            self.assertIn("built in", facts["types"]["source"])
+            told = self.run_tool("ps", self.raw, option, value)
+            self.compare(told, self.truth, "pid", "ppid", "comm", "object", "path", "threads")
+        cut = self.elsewhere / "cut.pdb"
+        cut.write_bytes(pdb.read_bytes()[:30000])
+        shutil.copy(cut, store / name)
+        self.run_tool_refused("info", self.raw, "--profile", cut)
+        # What is damaged on a path is passed over.
+        self.compare(self.run_tool("ps", self.raw, "--symbol-path", store.parents[1]), self.truth,
+                     "pid", "comm", "object")
 
     def test_processes(self):
         for told in self.each("ps"):

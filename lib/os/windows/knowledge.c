@@ -55,7 +55,9 @@ static void take(struct load *load, struct files_knowledge *file, enum windows_s
 		 file->is_other			       ? "of another kernel, as forced" :
 		 confidence == HVMI_CONFIDENCE_HIGH ? "which has the kernel's PDB id" :
 						       "which cannot be told to be of this kernel");
-	if (load->knowledge.types == WINDOWS_SOURCE_NONE && file->types.type_count) {
+	/* Some public PDBs lack the kernel's structures: then what is built in knows more. */
+	if (load->knowledge.types == WINDOWS_SOURCE_NONE &&
+	    types_find(&file->types, "_EPROCESS") != TYPE_NONE) {
 		profile->types = file->types;
 		file->types = (struct types){ 0 };
 		load->knowledge.types = source;

@@ -4,6 +4,7 @@
 
 #include <hvmi/pe.h>
 
+#include "os/list.h"
 #include "os/windows/debugger.h"
 #include "os/windows/search.h"
 
@@ -13,6 +14,8 @@
 #define SECTION_DISCARDABLE 0x02000000u
 #define LAB_BYTES 128u
 #define VCPUS_CHECKED_MAX 1024u
+#define SHADOWS_CHECKED_MAX 256u
+#define ROOT_ADDRESS 0x000ffffffffff000ull
 
 /* Version. */
 
@@ -173,8 +176,33 @@ static void state_kernel(struct hvmi_os *os)
 		"the image's CodeView record: name of the PDB, GUID and age");
 }
 
-/* KVA shadow: then entries from user mode are in a section of their own. */
-static void state_shadow(struct hvmi_os *os)
+/* A process's root for user mode, which lacks the kernel; 0: none of the first has one. */
+static uint64_t find_user_root(struct hvmi_os *os, struct hvmi_space *space)
+{
+	const struct windows_os *data = windows_data(os);
+	struct list_walk walk;
+	uint64_t link, root;
+	if (!data->processes || !windows_has(os, WINDOWS_PROCESS_USER_ROOT))
+		return 0;
+	list_begin(&walk, space, data->processes, data->pointer_bytes, SHADOWS_CHECKED_MAX);
+	while (list_next(&walk, &link, "processes", NULL) == 1) {
+		uint8_t first;
+		if (windows_read_pointer(os, space, WINDOWS_PROCESS_USER_ROOT,
+					 link - windows_offset(os, WINDOWS_PROCESS_LINKS), &root))
+			continue;
+		root &= ROOT_ADDRESS;
+		if (root && hvmi_vm_read(os->vm, root, &first, 1, NULL) == 0 &&
+		    !windows_root_maps(os->vm, &data->found, root))
+			return root;
+	}
+	return 0;
+}
+
+/*
+ * KVA shadow: then entries from user mode are in a section of their own. Without registers it shows in
+ * processes; that none of them is shadowed proves nothing.
+ */
+static void state_shadow(struct hvmi_os *os, struct hvmi_space *space)
 {
 	const struct windows_os *data = windows_data(os);
 	const struct windows_image *image = &data->found.image;
@@ -184,9 +212,14 @@ static void state_shadow(struct hvmi_os *os)
 			"a vCPU is in a root that lacks the kernel");
 		return;
 	}
-	if (hvmi_vm_register(os->vm, 0, HVMI_X86_LSTAR, &lstar) || lstar < image->base)
+	if (hvmi_vm_register(os->vm, 0, HVMI_X86_LSTAR, &lstar)) {
+		uint64_t root = find_user_root(os, space);
+		if (root)
+			os_fact(os, "kpti", HVMI_CONFIDENCE_MEDIUM, root, FRAME_SIZE, "on",
+				"a process has a root for user mode, which lacks the kernel");
 		return;
-	for (uint32_t i = 0; i < image->section_count; i++) {
+	}
+	for (uint32_t i = 0; lstar >= image->base && i < image->section_count; i++) {
 		const struct windows_section *section = &image->sections[i];
 		if (lstar - image->base - section->rva >= section->bytes)
 			continue;
@@ -285,7 +318,7 @@ static int attach(struct hvmi_os *os, int (*find)(struct hvmi_vm *vm, struct win
 		windows_process_plan(data);
 		windows_settle(os, space);
 		windows_search(os, space);
-		state_shadow(os);
+		state_shadow(os, space);
 		state_root(os);
 	}
 	hvmi_space_destroy(space);

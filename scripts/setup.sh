@@ -17,7 +17,8 @@ packages='gcc g++ libc6-dev cmake ninja-build pkg-config zlib1g-dev libzstd-dev 
 	qemu-system-x86 busybox-static cpio python3 xz-utils zstd libc6-dev-i386'
 if [ "${1:-}" = --tests ]; then
 	packages="$packages clang libclang-rt-dev lld llvm check mandoc binutils valgrind
-		qemu-system-arm libunicorn-dev libvirt-dev libvirt-daemon-system libvirt-clients"
+		qemu-system-arm libunicorn-dev libvirt-dev libvirt-daemon-system libvirt-clients
+		libxen-dev grub-common grub-pc-bin xorriso mtools"
 fi
 
 missing=

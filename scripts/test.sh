@@ -4,14 +4,14 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-quick= rigs=
+guests=1 rigs=1
 for argument; do
 	case $argument in
-	--quick) quick=1 ;;
-	--rigs) rigs=1 ;;
+	--quick) guests='' rigs='' ;;
+	--no-rigs) rigs='' ;;
 	*)
-		echo "usage: scripts/test.sh [--quick | --rigs]   (--quick: without guests;"
-		echo "       --rigs: on real Xen in emulated machines, too)"
+		echo "usage: scripts/test.sh [--quick | --no-rigs]   (--quick: without guests;"
+		echo "       --no-rigs: without real Xen in emulated machines)"
 		[ "$argument" = --help ] && exit 0
 		exit 2
 		;;
@@ -38,23 +38,37 @@ run() {
 	ctest --test-dir "$folder" --output-on-failure --no-tests=error "$@"
 }
 
+# What goes on beside the rest does not outlive this script, however it ends, nor does what it began.
+beside='setpriv --pdeathsig TERM --'
+preparing='' rigging=''
+# shellcheck disable=SC2086 # numbers
+trap 'kill $preparing $rigging 2>/dev/null || :' EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
 # What boots, each kind under its label: guests whose images are read, live ones, real Xen.
-booting='guests|live|qemu|rigs'
 booted='guests|live|qemu'
-[ -z "$rigs" ] || booted=$booting
+booting="$booted|rigs"
 
 # Guests and rigs are fetched and made while the builds go on.
-if [ -z "$quick" ]; then
+if [ -n "$guests" ]; then
 	mkdir -p build-gcc
-	{
-		[ -z "$rigs" ] || tests/rigs/rig.py prepare || :
-		tests/guests/guest.py make-all --jobs 1
-	} >build-gcc/prepare.log 2>&1 &
+	$beside sh -c "[ -z '$rigs' ] || $beside tests/rigs/rig.py prepare
+		exec tests/guests/guest.py make-all --jobs 1" >build-gcc/prepare.log 2>&1 &
 	preparing=$!
-	trap 'kill $preparing 2>/dev/null || :' EXIT
 fi
 build build-gcc -DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++
 run build-gcc -LE "$booting" -j "$jobs"
+# The rigs need about 20 minutes of one processor each for itself: they run beside all that follows. Another folder
+# of tests than that of build-gcc has its own logs.
+if [ -n "$rigs" ]; then
+	echo "== rigs: beside what follows, see build-gcc/rigs.log"
+	$beside ctest --test-dir build-gcc/tests/rigs --output-on-failure -j $(((jobs + 1) / 2)) \
+		>build-gcc/rigs.log 2>&1 &
+	rigging=$!
+	[ "$jobs" = 1 ] || jobs=$((jobs - 1))
+fi
 build build-asan -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ \
 	-DCMAKE_BUILD_TYPE=RelWithDebInfo -DHVMI_SANITIZE=address,undefined
 run build-asan -L "unit|conformance" -LE "$booting" -j "$jobs"
@@ -65,10 +79,21 @@ build build-fuzz -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ \
 	-DCMAKE_BUILD_TYPE=RelWithDebInfo -DHVMI_SANITIZE=address,undefined -DHVMI_FUZZ=ON \
 	-DHVMI_TESTS=OFF -DHVMI_EXAMPLES=OFF
 run build-fuzz -L fuzz -j "$jobs"
-if [ -z "$quick" ]; then
+if [ -n "$guests" ]; then
 	# What could not be made fails or skips its own test, with its reason.
 	wait "$preparing" || tail -n 20 build-gcc/prepare.log
-	trap - EXIT
+	preparing=''
 	run build-gcc -L "$booted" -j "$jobs"
+fi
+if [ -n "$rigs" ]; then
+	status=0
+	wait "$rigging" || status=$?
+	rigging=''
+	echo "== rigs"
+	cat build-gcc/rigs.log
+	for rig in build-gcc/tests/rigs/*/dom0.log; do
+		[ ! -e "$rig" ] || echo "$rig: $(tail -n 1 "$rig")"
+	done
+	[ "$status" = 0 ] || exit "$status"
 fi
 echo "All tests passed."

@@ -35,7 +35,12 @@ build() {
 run() {
 	folder=$1
 	shift
-	ctest --test-dir "$folder" --output-on-failure --no-tests=error "$@"
+	# As long as there are rigs, they need a processor.
+	parallel=$jobs
+	if [ "$jobs" != 1 ] && [ -n "$rigging" ] && kill -0 "$rigging" 2>/dev/null; then
+		parallel=$((jobs - 1))
+	fi
+	ctest --test-dir "$folder" --output-on-failure --no-tests=error -j "$parallel" "$@"
 }
 
 # What goes on beside the rest does not outlive this script, however it ends, nor does what it began.
@@ -59,7 +64,7 @@ if [ -n "$guests" ]; then
 	preparing=$!
 fi
 build build-gcc -DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++
-run build-gcc -LE "$booting" -j "$jobs"
+run build-gcc -LE "$booting"
 # The rigs need about 20 minutes of one processor each for itself: they run beside all that follows. Another folder
 # of tests than that of build-gcc has its own logs.
 if [ -n "$rigs" ]; then
@@ -67,23 +72,22 @@ if [ -n "$rigs" ]; then
 	$beside ctest --test-dir build-gcc/tests/rigs --output-on-failure -j $(((jobs + 1) / 2)) \
 		>build-gcc/rigs.log 2>&1 &
 	rigging=$!
-	[ "$jobs" = 1 ] || jobs=$((jobs - 1))
 fi
 build build-asan -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ \
 	-DCMAKE_BUILD_TYPE=RelWithDebInfo -DHVMI_SANITIZE=address,undefined
-run build-asan -L "unit|conformance" -LE "$booting" -j "$jobs"
+run build-asan -L "unit|conformance" -LE "$booting"
 build build-tsan -DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++ \
 	-DCMAKE_BUILD_TYPE=RelWithDebInfo -DHVMI_SANITIZE=thread -DHVMI_EXAMPLES=OFF
-run build-tsan -L threads -j "$jobs"
+run build-tsan -L threads
 build build-fuzz -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ \
 	-DCMAKE_BUILD_TYPE=RelWithDebInfo -DHVMI_SANITIZE=address,undefined -DHVMI_FUZZ=ON \
 	-DHVMI_TESTS=OFF -DHVMI_EXAMPLES=OFF
-run build-fuzz -L fuzz -j "$jobs"
+run build-fuzz -L fuzz
 if [ -n "$guests" ]; then
 	# What could not be made fails or skips its own test, with its reason.
 	wait "$preparing" || tail -n 20 build-gcc/prepare.log
 	preparing=''
-	run build-gcc -L "$booted" -j "$jobs"
+	run build-gcc -L "$booted"
 fi
 if [ -n "$rigs" ]; then
 	status=0

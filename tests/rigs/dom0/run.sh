@@ -3,7 +3,7 @@
 # What is run in dom0 when nothing else is asked for: the files of tests.d in their order.
 . /rig/lib.sh
 for file in /rig/tests.d/*.sh; do
-	echo "# ${file##*/}"
+	echo "# ${file##*/}, $(cut -d " " -f 1 /proc/uptime) s after the start"
 	. "$file"
 done
 summary

@@ -260,8 +260,8 @@ static bool same(const struct dump_vcpu *a, const struct dump_vcpu *b, uint32_t 
 }
 
 /*
- * Which processor the header's context is of: the one that was at the same place, else the first of which
- * none was saved. NULL: it is of none.
+ * Which processor the header's context is of: the one that was at the same place, else the first of
+ * which none was saved. NULL: it is of none.
  */
 static struct dump_vcpu *find_crashed(struct dump_image *image, const struct dump_vcpu *crashed)
 {

@@ -310,6 +310,36 @@ START_TEST(endless_lists)
 }
 END_TEST
 
+/* Names stay where they were read, but for those that are too long, and those of simple types. */
+START_TEST(long_names)
+{
+	char name[TYPE_NAME_MAX + 8];
+	struct symbols symbols = { 0 };
+	struct hvmi_profile *profile = profile_create();
+	struct hvmi_member member = { .size = sizeof(member) };
+	struct hvmi_type type = { .size = sizeof(type) };
+
+	memset(name, 'n', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	begin();
+	put_types_header(2);
+	put_fields("member", 0x74, 0);
+	put_struct(name, 0, 0x1000, 0x10004);
+	profile->pointer_bytes = 4;
+	ck_assert_int_eq(load(&symbols, &profile->types, NULL), 0);
+	name[TYPE_NAME_MAX] = '\0';
+	ck_assert_int_eq(hvmi_profile_find_type(profile, name, &type, NULL), 0);
+	ck_assert_str_eq(type.name, name);
+	ck_assert_int_eq(hvmi_profile_member(profile, name, "member", &member, NULL), 0);
+	ck_assert_uint_eq(member.bytes, 4);
+	ck_assert_int_eq(hvmi_profile_find_type(profile, "int", &type, NULL), 0);
+	ck_assert_str_eq(type.name, "int");
+	ck_assert_str_eq(profile->types.names, "");
+	profile_destroy(profile);
+	symbols_deinit(&symbols);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("pdb");
@@ -319,6 +349,7 @@ int main(void)
 	tcase_add_test(cases, identity);
 	tcase_add_test(cases, lists);
 	tcase_add_test(cases, endless_lists);
+	tcase_add_test(cases, long_names);
 	suite_add_tcase(suite, cases);
 	return run_suite(suite);
 }

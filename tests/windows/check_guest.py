@@ -94,7 +94,8 @@ class Guest(Case):
             else:
                 self.assertRegex(source, r"of %s\.\d+, the same build" % truth["release"])
         # Without registers it shows in processes if it is on.
-        for target, off in ((self.sim, ["off"] if self.guest.wide else []), (self.raw, [])):
+        told_off = ["off"] if self.guest.wide else []
+        for target, off in ((self.sim, told_off), (self.raw, []), (self.dump, told_off)):
             kpti = [fact["value"] for fact in self.run_tool("info", target)["facts"]
                     if fact["name"] == "kpti"]
             self.assertEqual(kpti, ["on"] if KPTI else off, target)
@@ -192,7 +193,8 @@ class Guest(Case):
         # The vCPUs' stack pointers are above what is on their threads' stacks.
         current = [processor["thread"] for processor in self.guest.frozen]
         expected = [["2", str(t["tgid"]), str(t["pid"]), t["returns_from"]] for one in self.truth
-                    for i, t in enumerate(one["thread_list"]) if i % 4 in (0, 2) and t["object"] not in current]
+                    for i, t in enumerate(one["thread_list"])
+                    if i % 4 in (0, 2) and t["object"] not in current]
         self.assertEqual([row[:3] + row[4:] for row in rows["occupant"] if row[0] == "2"], expected)
         self.assertEqual([row[0] for row in rows["occupant"] if row[0] != "2"],
                          ["1"] * guests.PROCESSORS)

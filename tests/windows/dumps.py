@@ -82,7 +82,7 @@ def freeze(guest):
             guest.ptr(at + 2, base)
         if guest.wide:
             guest.put(special, "_KSPECIAL_REGISTERS", "MsrGsBase", kpcr)
-            guest.put(special, "_KSPECIAL_REGISTERS", "MsrLStar", guest.symbol("KiSystemCall64"))
+            guest.put(special, "_KSPECIAL_REGISTERS", "MsrLStar", guest.registers()["lstar"])
         where = guest.at(state, "_KPROCESSOR_STATE", "ContextFrame")
         # It may lie elsewhere, with what XSAVE saves behind it.
         if guest.has("_KPRCB", "Context") and i == 1:

@@ -199,8 +199,8 @@ static uint64_t find_user_root(struct hvmi_os *os, struct hvmi_space *space)
 }
 
 /*
- * KVA shadow: then entries from user mode are in a section of their own. Without registers it shows in
- * processes; that none of them is shadowed proves nothing.
+ * KVA shadow: then entries from user mode are in a section of their own. Without registers it shows
+ * in processes; that none of them is shadowed proves nothing.
  */
 static void state_shadow(struct hvmi_os *os, struct hvmi_space *space)
 {

@@ -81,7 +81,7 @@ build build-tsan -DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++ \
 run build-tsan -L threads
 build build-fuzz -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ \
 	-DCMAKE_BUILD_TYPE=RelWithDebInfo -DHVMI_SANITIZE=address,undefined -DHVMI_FUZZ=ON \
-	-DHVMI_TESTS=OFF -DHVMI_EXAMPLES=OFF
+	-DHVMI_TESTS=OFF -DHVMI_EXAMPLES=OFF -DHVMI_FUZZ_SECONDS=10
 run build-fuzz -L fuzz
 if [ -n "$guests" ]; then
 	# What could not be made fails or skips its own test, with its reason.

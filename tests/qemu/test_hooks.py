@@ -32,7 +32,7 @@ class Counter(Machine):
         root = os.path.join(folder, "root")
         os.makedirs(os.path.join(root, "proc"))
         os.makedirs(os.path.join(root, "dev"))
-        subprocess.run(["gcc", "-O1", "-static", "-Wall", "-o", os.path.join(root, "init"),
+        subprocess.run(["gcc", "-O1", "-static", "-no-pie", "-Wall", "-o", os.path.join(root, "init"),
                         os.path.join(HERE, "guest", "counter.c")], check=True)
         if os.getuid() == 0:
             os.mknod(os.path.join(root, "dev", "console"), 0o600 | 0o020000, os.makedev(5, 1))
@@ -70,9 +70,11 @@ class Counter(Machine):
         done = self.wait_for(r"GUEST: done (\d+) bad\n")
         expect(done.group(1) == "0", self.text)
         told = {}
-        for line in re.findall(r"GUEST: child (\d+) getppid (\d+) openat (\d+) getuid (\d+)", self.text):
-            pid, getppid, openat, getuid = map(int, line)
-            told[pid] = {"getppid": getppid, "openat": openat, "getuid": getuid, "exit_group": 1}
+        for line in re.findall(r"GUEST: child (\d+) getppid (\d+) openat (\d+) getuid (\d+) getgid32 (\d+) "
+                               r"open32 (\d+)", self.text):
+            pid, getppid, openat, getuid, getgid32, open32 = map(int, line)
+            told[pid] = {("x86-64", "getppid"): getppid, ("x86-64", "openat"): openat, ("x86-64", "getuid"): getuid,
+                         ("x86-64", "exit_group"): 1, ("i386", "getgid"): getgid32, ("i386", "open"): open32}
         expect(len(told) == 4, self.text)
         return told
 
@@ -114,10 +116,10 @@ def check_trace(machine, build, folder):
     told = machine.go(CALLS)
     seen = collections.defaultdict(dict)
     for item in json.loads(trace.end()):
-        seen[item["pid"]][item["call"]] = item["count"]
+        seen[item["pid"]][item["abi"], item["call"]] = item["count"]
     for pid, calls in told.items():
         expect(seen[pid] == calls, "process", pid, "made", calls, "and was seen to make", seen[pid])
-    expect(seen[machine.pid]["fork"] == 4 and seen[machine.pid]["wait4"] == 4, seen[machine.pid])
+    expect(seen[machine.pid]["x86-64", "fork"] == 4 and seen[machine.pid]["x86-64", "wait4"] == 4, seen[machine.pid])
 
     # One kind of call, with its paths, until there were enough; nothing of it stays.
     trace = Tool(build, folder, "trace", machine.target, "--call", "openat", "--json", "--count", 40)
@@ -131,6 +133,11 @@ def check_trace(machine, build, folder):
         paths[number, item["pid"]].append(int(index))
     for indices in paths.values():
         expect(indices == list(range(len(indices))), "paths out of order", paths)
+    trace = Tool(build, folder, "trace", machine.target, "--call", "open", "--json")
+    machine.go(16)
+    items = json.loads(trace.end())
+    expect([(i["abi"], i["number"], i["arguments"]) for i in items] == [("i386", 5, ["/no/such/32", "0x1", "0x0"])] * 8,
+           items)
     trace = Tool(build, folder, "trace", machine.target, "--pid", machine.pid)
     machine.go(8)
     lines = trace.end(signal.SIGTERM).splitlines()

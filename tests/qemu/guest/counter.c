@@ -14,9 +14,23 @@
 #include <unistd.h>
 
 #define CHILDREN 4
+#define I386_OPEN 5
+#define I386_GETGID 47
 
 /* Not inlined anywhere: hvmi-watch looks for who writes it. */
 static volatile unsigned long written __attribute__((aligned(64)));
+
+/* Static and not position-independent: its address has 32 bits. */
+static char narrow_path[] = "/no/such/32";
+
+/* A call of the 32-bit interface, which 64-bit programs have too. */
+static long call32(long number, long first, long second)
+{
+	long result;
+	__asm__ volatile("int $0x80" : "=a"(result) : "a"(number), "b"(first), "c"(second), "d"(0)
+			 : "memory", "r8", "r9", "r10", "r11");
+	return result;
+}
 
 static void child(int number, int calls)
 {
@@ -29,6 +43,10 @@ static void child(int number, int calls)
 		}
 		if (i % 4 == 0)
 			syscall(SYS_getuid);
+		if (i % 4 == 0)
+			call32(I386_GETGID, 0, 0);
+		if (i % 8 == 0)
+			call32(I386_OPEN, (long)narrow_path, O_WRONLY);
 		written = (unsigned long)i;
 	}
 	syscall(SYS_exit_group, 7);
@@ -59,8 +77,9 @@ int main(void)
 		for (int i = 0; i < CHILDREN; i++) {
 			bad += waitpid((pid_t)pids[i], &status, 0) != pids[i] || !WIFEXITED(status) ||
 			       WEXITSTATUS(status) != 7;
-			printf("GUEST: child %ld getppid %d openat %d getuid %d\n", pids[i], calls,
-			       (calls + 1) / 2, (calls + 3) / 4);
+			printf("GUEST: child %ld getppid %d openat %d getuid %d getgid32 %d open32 %d\n",
+			       pids[i], calls, (calls + 1) / 2, (calls + 3) / 4, (calls + 3) / 4,
+			       (calls + 7) / 8);
 		}
 		printf("GUEST: done %d bad\n", bad);
 		fflush(stdout);

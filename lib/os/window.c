@@ -17,11 +17,14 @@ static uint32_t own_bytes(const struct hvmi_member *m)
 		       (uint32_t)bytes : 0;
 }
 
-static bool is_plain(const struct hvmi_member *m)
+/* 4 or 8: the commonest numbers, which need no more than a load. */
+static uint8_t whole_bytes(const struct hvmi_member *m)
 {
-	return m->hop_count == 1 && !m->bit_size && m->bytes <= 8 && !(m->flags & HVMI_TYPE_SIGNED) &&
-	       (m->kind == HVMI_TYPE_INTEGER || m->kind == HVMI_TYPE_ENUM ||
-		m->kind == HVMI_TYPE_POINTER);
+	bool number = m->kind == HVMI_TYPE_INTEGER || m->kind == HVMI_TYPE_ENUM ||
+		      m->kind == HVMI_TYPE_POINTER;
+	bool near = m->hop_count == 1 || (m->hop_count == 2 && m->pointer_bytes == 8);
+	return number && near && !m->bit_size && (m->bytes == 4 || m->bytes == 8) ?
+		       (uint8_t)m->bytes : 0;
 }
 
 /* false: there is no room. */
@@ -42,7 +45,9 @@ static bool plan_place(struct window_plan *plan, uint32_t id, uint32_t *used)
 	plan->pieces[last].len += more;
 	*used += more;
 	plan->places[id].piece = (uint8_t)last;
-	plan->places[id].plain = is_plain(&plan->members[id]);
+	plan->places[id].whole = whole_bytes(&plan->members[id]);
+	plan->places[id].is_signed = plan->members[id].flags & HVMI_TYPE_SIGNED;
+	plan->places[id].behind = plan->members[id].hop_count == 2;
 	plan->places[id].at = (uint16_t)(plan->pieces[last].at + offset - plan->pieces[last].from);
 	plan->places[id].bytes = (uint16_t)bytes;
 	return true;
@@ -88,14 +93,32 @@ void window_open(struct window *window, const struct window_plan *plan, struct h
 			window->missing |= 1u << i;
 }
 
+static uint64_t whole_number(const uint8_t *bytes, uint32_t len, bool is_signed)
+{
+	if (len == 8)
+		return load_le64(bytes);
+	uint32_t value = load_le32(bytes);
+	return is_signed ? (uint64_t)(int64_t)(int32_t)value : value;
+}
+
 int window_read(const struct window *window, uint32_t id, uint64_t *ret)
 {
-	const struct hvmi_member *member = &window->plan->members[id];
+	const struct window_plan *plan = window->plan;
+	const struct hvmi_member *member = &plan->members[id];
 	const uint8_t *bytes = copied(window, id);
-	if (bytes && window->plan->places[id].plain) {
-		uint8_t number[8] = { 0 };
-		memcpy(number, bytes, window->plan->places[id].bytes);
-		*ret = load_le64(number);
+	const uint32_t len = plan->places[id].whole;
+	uint8_t number[8];
+	int rc;
+	if (bytes && len) {
+		if (plan->places[id].behind) {
+			uint64_t at = load_le64(bytes) + member->hops[1];
+			rc = len == 8 ? hvmi_space_read(window->space, at, number, 8, NULL) :
+					hvmi_space_read(window->space, at, number, 4, NULL);
+			if (rc)
+				return rc;
+			bytes = number;
+		}
+		*ret = whole_number(bytes, len, plan->places[id].is_signed);
 		return 0;
 	}
 	if (!member->hop_count)

@@ -24,7 +24,9 @@ struct window_plan {
 	struct {
 		uint16_t at, bytes;	/* in the copy; 0 bytes: it is not in it */
 		uint8_t piece;
-		bool plain;		/* a number without sign of whole bytes, at most 8 */
+		uint8_t whole;		/* 4 or 8: a number of so many whole bytes, in the copy or behind
+					 * a pointer in it; 0: anything else */
+		bool is_signed, behind;
 	} places[WINDOW_IDS];
 };
 

@@ -65,8 +65,8 @@ if [ -n "$guests" ]; then
 fi
 build build-gcc -DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++
 run build-gcc -LE "$booting"
-# The rigs need about 20 minutes of one processor each for itself: they run beside all that follows. Another folder
-# of tests than that of build-gcc has its own logs.
+# The rigs take about 20 minutes of one processor, all three together: they run beside all that follows. A
+# folder of tests other than build-gcc has its own logs.
 if [ -n "$rigs" ]; then
 	echo "== rigs: beside what follows, see build-gcc/rigs.log"
 	$beside ctest --test-dir build-gcc/tests/rigs --output-on-failure -j $(((jobs + 1) / 2)) \

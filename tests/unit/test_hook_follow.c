@@ -630,6 +630,81 @@ START_TEST(tables)
 }
 END_TEST
 
+/* Tables of a guest's making, outside of what it has mapped itself. */
+#define CROWD_TOP 0x2010u		/* maps from here on: */
+#define CROWD 0x10000000000ull
+#define CROWD_TABLES 0x1000000ull
+#define CROWD_TABLE(n) (CROWD_TABLES + 0x1000ull * (n))
+#define CROWD_DIRECTORIES 8u
+#define CROWD_MAX (CROWD_DIRECTORIES * 512)
+
+static void entry(struct hook_machine *m, uint64_t gpa, uint64_t value)
+{
+	ck_assert_int_eq(hvmi_vm_write(m->vm, gpa, &value, 8, NULL), 0);
+}
+
+/* Each 2 MiB of it has a table of its own, whose first entries map the frames. */
+static void make_crowd(struct hook_machine *m)
+{
+	entry(m, CROWD_TOP, CROWD_TABLE(0) | T);
+	for (unsigned d = 0; d < CROWD_DIRECTORIES; d++)
+		entry(m, CROWD_TABLE(0) + 8 * d, CROWD_TABLE(1 + d) | T);
+	for (unsigned n = 0; n < CROWD_MAX; n++) {
+		uint64_t table = CROWD_TABLE(1 + CROWD_DIRECTORIES + n);
+		entry(m, CROWD_TABLE(1) + 8 * n, table | T);
+		entry(m, table, FRAME(0) | P);
+		entry(m, table + 8, FRAME(1) | P);
+	}
+}
+
+/* No more than 4,096 tables are watched: who would need another is refused, or waits. */
+START_TEST(limit)
+{
+	struct hook_machine m;
+	struct seen seen = { .calls = 0 };
+	struct hvmi_hook *hooks[CROWD_MAX];
+	unsigned n = 0;
+	hook_machine_open(&m, &profiles[able[_i]], SCRIPT "ram 16M 32M\n");
+	make_crowd(&m);
+	struct hvmi_hook_request r = execute(&m, W + 0x40000003, &seen);
+	r.flags |= HVMI_HOOK_WAIT;
+	struct hvmi_hook *waiting = add(&m, r);
+	int rc = 0;
+	for (r = execute(&m, CROWD + 3, &seen); n < CROWD_MAX; n++, r.address += 0x200000) {
+		rc = hvmi_hook_add(m.hooks, &r, &hooks[n], &err);
+		if (rc)
+			break;
+	}
+	ck_assert_int_eq(rc, -EOVERFLOW);
+	ck_assert_ptr_nonnull(strstr(err.text, "4096 pages"));
+	ck_assert_uint_eq(all_of(&m).tables, 4096);
+	/* Nothing of the one that was refused is there. */
+	ck_assert_uint_eq(call(&m, 0, r.address - 3, DATA, 1), 2);
+	ck_assert_int_eq(seen.calls, 0);
+	ck_assert_int_eq(hvmi_hook_add(m.hooks, &r, NULL, &err), -EOVERFLOW);
+	/* Those that share tables can be had, and all that are there work. */
+	struct hvmi_hook *sharing = add(&m, execute(&m, CROWD + 0x1003, &seen));
+	HIT(CROWD + 0x1000, 1);
+	HIT(r.address - 3 - 0x200000, 0);
+	/* Mapped by two tables that nobody watches yet. */
+	const uint64_t mapped = FRAME(8) | T;
+	entry(&m, FRAME(8), FRAME(9) | T);
+	entry(&m, FRAME(9), FRAME(0) | P);
+	store(&m, 0x6008, mapped);
+	ck_assert_uint_eq(info_of(waiting).state, HVMI_HOOK_STATE_WAITS);
+	ck_assert_uint_eq(all_of(&m).tables, 4096);
+	for (unsigned i = 0; i < 2; i++)
+		ck_assert_int_eq(hvmi_hook_remove(hooks[--n], &err), 0);
+	ck_assert_uint_eq(all_of(&m).tables, 4094);
+	store(&m, 0x6008, 0);
+	store(&m, 0x6008, mapped);
+	ck_assert_uint_eq(info_of(waiting).state, HVMI_HOOK_STATE_FOLLOWS);
+	HIT(W + 0x40000000, 0);
+	ck_assert_int_eq(hvmi_hook_remove(sharing, &err), 0);
+	close_machine(&m);
+}
+END_TEST
+
 /* Who wants the memory gets it, and who cannot have what he wants is told. */
 START_TEST(fixed)
 {
@@ -698,6 +773,7 @@ int main(void)
 	tcase_add_loop_test(tests, transactions, 0, MACHINES);
 	tcase_add_loop_test(tests, beside, 0, MACHINES);
 	tcase_add_loop_test(tests, tables, 0, MACHINES);
+	tcase_add_loop_test(tests, limit, 0, MACHINES);
 	tcase_add_loop_test(tests, fixed, 0, MACHINES);
 	tcase_add_test(tests, by_nature);
 	suite_add_tcase(suite, tests);

@@ -108,6 +108,8 @@ static void usage(FILE *to)
 	      "  --mailbox gpa:N     where the probe's mailbox is, in a guest without Linux\n"
 	      "  --timeout SECONDS   how long to wait for the guest (10)\n"
 	      "  --module-dir DIR    where backends are, if not where they are installed\n"
+	      "  --no-int3           do not place int3s: the emulated processor does not tell of them\n"
+	      "  --place DIR         place hooks and detours, journalled in DIR, until it is killed\n"
 	      "  --say               have the guest say on its console what it knows of itself\n"
 	      "  --list              print the names of all tests\n"
 	      "  --verbose           print the library's log\n\n"
@@ -133,6 +135,16 @@ static bool names_have(const struct names *names, const char *name)
 	return false;
 }
 
+/* Something else than the tests. */
+static int only_do(void (*run)(void))
+{
+	enum outcome outcome = attempt(run);
+	if (outcome != PASSED)
+		printf("%s\n", reason);
+	machine_close(&machine);
+	return outcome == PASSED ? 0 : outcome == SKIPPED ? 77 : 1;
+}
+
 static void say(void)
 {
 	need_probe(PROBE_CHECKS);
@@ -148,11 +160,13 @@ int main(int argc, char **argv)
 		{ "mailbox", required_argument, NULL, 'm' },
 		{ "timeout", required_argument, NULL, 't' },
 		{ "module-dir", required_argument, NULL, 'd' }, { "say", no_argument, NULL, 's' },
+		{ "place", required_argument, NULL, 'p' }, { "no-int3", no_argument, NULL, 'n' },
 		{ "list", no_argument, NULL, 'l' }, { "verbose", no_argument, NULL, 'v' },
 		{ "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
 	};
 	static const struct test *const groups[] = { memory_tests, event_tests, access_tests,
-						     processor_tests, hook_tests, detach_tests };
+						     processor_tests, hook_tests, place_tests,
+						     detach_tests };
 	struct names only = { .count = 0 }, except = { .count = 0 };
 	bool list = false, say_only = false;
 	for (int c; (c = getopt_long(argc, argv, "h", long_options, NULL)) != -1;) {
@@ -168,6 +182,8 @@ int main(int argc, char **argv)
 		case 't': options.timeout_ms = 1000 * atoi(optarg); break;
 		case 'd': options.module_dir = optarg; break;
 		case 's': say_only = true; break;
+		case 'p': options.place = optarg; break;
+		case 'n': options.no_int3 = true; break;
 		case 'l': list = true; break;
 		case 'v': options.verbose = true; break;
 		case 'h': usage(stdout); return 0;
@@ -188,13 +204,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "%s\n", reason);
 		return 77;
 	}
-	if (say_only) {
-		enum outcome outcome = attempt(say);
-		if (outcome != PASSED)
-			fprintf(stderr, "%s\n", reason);
-		machine_close(&machine);
-		return outcome == PASSED ? 0 : 1;
-	}
+	if (say_only || options.place)
+		return only_do(say_only ? say : place_until_killed);
 	remark("%s: %s, %u vCPUs, %s", options.target, machine.info.format, machine.info.vcpus,
 	       machine.space ? "with a probe" : machine.no_probe);
 	for (size_t g = 0; g < sizeof(groups) / sizeof(*groups); g++)

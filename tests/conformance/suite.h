@@ -22,9 +22,11 @@ struct options {
 	const char *second;	/* another machine, or NULL */
 	const char *mailbox;	/* where it is, or NULL: in the process of that name */
 	const char *module_dir;
+	const char *place;	/* the journals' folder, of one that is to be killed */
 	unsigned cycles;
 	int timeout_ms;
 	bool verbose;
+	bool no_int3;		/* int3s are not told, though the machine says so */
 };
 extern struct options options;
 
@@ -54,7 +56,10 @@ struct test {
 	void (*run)(void);
 };
 extern const struct test memory_tests[], event_tests[], access_tests[], processor_tests[], hook_tests[],
-	detach_tests[];
+	place_tests[], detach_tests[];
+
+/* Place hooks and detours, and take them away, for ever. */
+void place_until_killed(void);
 
 /* End the test. */
 void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));

@@ -241,6 +241,11 @@ FUNCTION(remap)
 	jb 1b
 	ret
 
+/* Memory for code of others. */
+	.balign 16
+PLACE(spare)
+	.fill 256, 1, 0xcc
+
 	.globl probe_code_end
 probe_code_end:
 	.section .note.GNU-stack, "", @progbits

@@ -35,7 +35,7 @@
 	X(loop) X(request_intel) X(request_amd)                                                    \
 	X(cr0) X(cr0_insn) X(cr3) X(cr3_insn) X(cr4) X(cr4_insn) X(xcr0) X(xcr0_insn)              \
 	X(msr) X(msr_insn) X(idt) X(gdt) X(ldt) X(tr)                                              \
-	X(io) X(io_out) X(io_in) X(io_next) X(remap)
+	X(io) X(io_out) X(io_in) X(io_next) X(remap) X(spare)
 
 #ifndef __ASSEMBLER__
 

@@ -30,6 +30,7 @@ except=
 int3_told=1
 if xl dmesg | grep -q "SVM" && ! int3_is_told >/run/witness 2>&1; then
 	int3_told=0
+	except=--no-int3
 	for name in int3-own int3-placed debug-icebp write-xcr0 hook-execution hook-verdict hook-transaction hook-cycles; do
 		except="$except --except $name"
 		skip "$name" "the emulated processor tells Xen of no int3, ICEBP and XSETBV: xen-access met no int3 either"

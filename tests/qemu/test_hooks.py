@@ -15,13 +15,15 @@ import sys
 from machine import HERE, PATIENCE, SKIPPED, Machine, child, expect, guest, need, run, wait_until
 
 VCPUS = 2
+CHILDREN = 5        # the last one's program has 32 bits
 CALLS = 300         # getppid() by each child
+WAYS = {11: "SYSENTER", 12: "SYSCALL"}      # what guest/narrow.c ends with
 
 
 class Counter(Machine):
-    """A guest whose only program is guest/counter.c."""
+    """A guest whose only program is guest/counter.c, which starts guest/narrow.c."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, cpu="Skylake-Client-v1"):
         need("gcc", "gcc")
         need("cpio", "cpio")
         try:
@@ -30,19 +32,23 @@ class Counter(Machine):
             print("skipped: %s" % e)
             sys.exit(SKIPPED)
         root = os.path.join(folder, "root")
-        os.makedirs(os.path.join(root, "proc"))
-        os.makedirs(os.path.join(root, "dev"))
+        for name in ("proc", "dev"):
+            os.makedirs(os.path.join(root, name), exist_ok=True)
         subprocess.run(["gcc", "-O1", "-static", "-no-pie", "-Wall", "-o", os.path.join(root, "init"),
                         os.path.join(HERE, "guest", "counter.c")], check=True)
-        if os.getuid() == 0:
-            os.mknod(os.path.join(root, "dev", "console"), 0o600 | 0o020000, os.makedev(5, 1))
+        subprocess.run(["gcc", "-m32", "-O1", "-Wall", "-ffreestanding", "-fno-pic", "-no-pie",
+                        "-fno-stack-protector", "-nostdlib", "-static", "-o", os.path.join(root, "narrow"),
+                        os.path.join(HERE, "guest", "narrow.c")], check=True)
+        console = os.path.join(root, "dev", "console")
+        if os.getuid() == 0 and not os.path.exists(console):
+            os.mknod(console, 0o600 | 0o020000, os.makedev(5, 1))
         initramfs = os.path.join(folder, "initramfs")
         with open(initramfs, "wb") as out:
             subprocess.run("find . | cpio --quiet -o -H newc -R 0:0", shell=True, cwd=root, stdout=out, check=True)
         serial = os.path.join(folder, "serial")
         super().__init__(
             folder, "counter", "-machine", "q35,memory-backend=ram", "-object",
-            "memory-backend-memfd,id=ram,size=256M,share=on", "-cpu", "Skylake-Client-v1", "-m", "256M",
+            "memory-backend-memfd,id=ram,size=256M,share=on", "-cpu", cpu, "-m", "256M",
             "-smp", str(VCPUS), "-kernel", os.path.join(kernel, "vmlinuz"), "-initrd", initramfs,
             "-append", "console=ttyS0 panic=-1 pti=on tsc=nowatchdog", "-no-reboot",
             "-serial", "unix:%s,server=on,wait=off" % serial)
@@ -75,7 +81,12 @@ class Counter(Machine):
             pid, getppid, openat, getuid, getgid32, open32 = map(int, line)
             told[pid] = {("x86-64", "getppid"): getppid, ("x86-64", "openat"): openat, ("x86-64", "getuid"): getuid,
                          ("x86-64", "exit_group"): 1, ("i386", "getgid"): getgid32, ("i386", "open"): open32}
-        expect(len(told) == 4, self.text)
+        pid, way, getppid, opened, mmap2 = map(int, re.search(
+            r"GUEST: narrow (\d+) way (\d+) getppid (\d+) open (\d+) mmap2 (\d+)", self.text).groups())
+        told[pid] = {("x86-64", "execve"): 1, ("i386", "getppid"): getppid, ("i386", "open"): opened,
+                     ("i386", "mmap2"): mmap2, ("i386", "exit"): 1}
+        self.way = WAYS.get(way)
+        expect(len(told) == CHILDREN, self.text)
         return told
 
 
@@ -111,7 +122,8 @@ def kernel_text(machine, build, folder):
     return machine.pmemsave(gpa, symbols["_etext"] - symbols["_text"], os.path.join(folder, "text"))
 
 
-def check_trace(machine, build, folder):
+def check_counts(machine, build, folder):
+    """Calls of all kinds, by all ways into the kernel."""
     trace = Tool(build, folder, "trace", machine.target, "--summary", "--json")
     told = machine.go(CALLS)
     seen = collections.defaultdict(dict)
@@ -119,8 +131,13 @@ def check_trace(machine, build, folder):
         seen[item["pid"]][item["abi"], item["call"]] = item["count"]
     for pid, calls in told.items():
         expect(seen[pid] == calls, "process", pid, "made", calls, "and was seen to make", seen[pid])
-    expect(seen[machine.pid]["x86-64", "fork"] == 4 and seen[machine.pid]["x86-64", "wait4"] == 4, seen[machine.pid])
+    for name in "fork", "wait4":
+        expect(seen[machine.pid]["x86-64", name] == CHILDREN, seen[machine.pid])
 
+
+def check_trace(machine, build, folder):
+    check_counts(machine, build, folder)
+    expect(machine.way == "SYSENTER", "programs of 32 bits use", machine.way)
     # One kind of call, with its paths, until there were enough; nothing of it stays.
     trace = Tool(build, folder, "trace", machine.target, "--call", "openat", "--json", "--count", 40)
     machine.go(40)
@@ -136,13 +153,24 @@ def check_trace(machine, build, folder):
     trace = Tool(build, folder, "trace", machine.target, "--call", "open", "--json")
     machine.go(16)
     items = json.loads(trace.end())
-    expect([(i["abi"], i["number"], i["arguments"]) for i in items] == [("i386", 5, ["/no/such/32", "0x1", "0x0"])] * 8,
-           items)
+    expect(sorted((i["abi"], i["number"], i["arguments"]) for i in items) ==
+           [("i386", 5, ["/no/such/%s" % name, "0x1", "0x0"]) for name in ["32"] * 8 + ["narrow"] * 8], items)
+    check_sixth(machine, build, folder)
     trace = Tool(build, folder, "trace", machine.target, "--pid", machine.pid)
     machine.go(8)
     lines = trace.end(signal.SIGTERM).splitlines()
     expect(lines and all(int(line.split()[0]) == machine.pid for line in lines), lines[:5])
-    expect(sum("fork(" in line for line in lines) == 4, lines)
+    expect(sum("fork(" in line for line in lines) == CHILDREN, lines)
+
+
+def check_sixth(machine, build, folder):
+    """The sixth argument, which 32-bit programs have on their stacks."""
+    trace = Tool(build, folder, "trace", machine.target, "--call", "mmap2", "--json")
+    machine.go(24)
+    items = json.loads(trace.end())
+    expect([i["abi"] for i in items] == ["i386"] * 3, items)
+    # guest/narrow.c gives the number of its call as an offset in pages.
+    expect([int(str(i["arguments"][5]), 0) for i in items] == [0, 8, 16], items)
 
 
 def check_watch(machine, build, folder):
@@ -205,7 +233,19 @@ def test_tools(build, folder):
         machine.close()
 
 
+def test_amd(build, folder):
+    """Where programs of 32 bits enter the kernel with SYSCALL."""
+    machine = Counter(folder, "EPYC-v1")
+    try:
+        check_counts(machine, build, folder)
+        expect(machine.way == "SYSCALL", "programs of 32 bits use", machine.way)
+        check_sixth(machine, build, folder)
+    finally:
+        machine.serial.close()
+        machine.close()
+
+
 if __name__ == "__main__":
     if not shutil.which("setpriv"):
         need("setpriv", "util-linux")
-    run([test_tools])
+    run([test_tools, test_amd])

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define CHILDREN 4
+#define NARROW "/narrow"	/* narrow.c: one more child */
 #define I386_OPEN 5
 #define I386_GETGID 47
 
@@ -52,6 +53,15 @@ static void child(int number, int calls)
 	syscall(SYS_exit_group, 7);
 }
 
+static void narrow_child(int calls)
+{
+	char text[16];
+	char *arguments[] = { NARROW, text, NULL };
+	snprintf(text, sizeof(text), "%d", calls);
+	syscall(SYS_execve, NARROW, arguments, NULL);
+	syscall(SYS_exit_group, 1);
+}
+
 int main(void)
 {
 	char line[64];
@@ -65,14 +75,16 @@ int main(void)
 	fflush(stdout);
 	while (fgets(line, sizeof(line), stdin)) {
 		int calls = 0, status, bad = 0;
-		long pids[CHILDREN];
+		long pids[CHILDREN + 1];
 		if (sscanf(line, "go %d", &calls) != 1)
 			continue;
 		written = 1000 + (unsigned long)calls;
-		for (int i = 0; i < CHILDREN; i++) {
+		for (int i = 0; i <= CHILDREN; i++) {
 			pids[i] = syscall(SYS_fork);
-			if (pids[i] == 0)
+			if (pids[i] == 0 && i < CHILDREN)
 				child(i, calls);
+			else if (pids[i] == 0)
+				narrow_child(calls);
 		}
 		for (int i = 0; i < CHILDREN; i++) {
 			bad += waitpid((pid_t)pids[i], &status, 0) != pids[i] || !WIFEXITED(status) ||
@@ -81,6 +93,9 @@ int main(void)
 			       pids[i], calls, (calls + 1) / 2, (calls + 3) / 4, (calls + 3) / 4,
 			       (calls + 7) / 8);
 		}
+		bad += waitpid((pid_t)pids[CHILDREN], &status, 0) != pids[CHILDREN] || !WIFEXITED(status);
+		printf("GUEST: narrow %ld way %d getppid %d open %d mmap2 %d\n", pids[CHILDREN],
+		       WEXITSTATUS(status), calls, (calls + 1) / 2, (calls + 7) / 8);
 		printf("GUEST: done %d bad\n", bad);
 		fflush(stdout);
 	}

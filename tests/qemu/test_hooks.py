@@ -3,6 +3,7 @@
 """Hooks in a live Linux guest: the tools that are built on them see exactly what a program in it did."""
 
 import collections
+import errno
 import json
 import os
 import re
@@ -156,11 +157,43 @@ def check_trace(machine, build, folder):
     expect(sorted((i["abi"], i["number"], i["arguments"]) for i in items) ==
            [("i386", 5, ["/no/such/%s" % name, "0x1", "0x0"]) for name in ["32"] * 8 + ["narrow"] * 8], items)
     check_sixth(machine, build, folder)
+    check_results(machine, build, folder)
     trace = Tool(build, folder, "trace", machine.target, "--pid", machine.pid)
     machine.go(8)
     lines = trace.end(signal.SIGTERM).splitlines()
     expect(lines and all(int(line.split()[0]) == machine.pid for line in lines), lines[:5])
     expect(sum("fork(" in line for line in lines) == CHILDREN, lines)
+
+
+def check_results(machine, build, folder):
+    """What calls return, by each way into the kernel."""
+    trace = Tool(build, folder, "trace", machine.target, "--results", "--json")
+    told = machine.go(16)
+    results = collections.defaultdict(list)
+    for item in json.loads(trace.end()):
+        results[item["pid"], item["abi"], item["call"]].append(item["result"])
+    for pid, calls in told.items():
+        for (abi, name), count in calls.items():
+            got = results[pid, abi, name]
+            expect(len(got) == count, pid, abi, name, got)
+            if name in ("open", "openat"):
+                expect(set(got) == {-errno.ENOENT}, name, got)
+            elif name == "getppid":
+                expect(set(got) == {machine.pid}, name, got)
+            elif name in ("getuid", "getgid", "execve"):
+                expect(set(got) == {0}, name, got)
+            elif name == "mmap2":
+                expect(all(r % 4096 == 0 and r & 0xffffffff for r in got), name, got)
+            else:
+                expect(name in ("exit", "exit_group") and got == [None], name, got)
+    expect(sorted(results[machine.pid, "x86-64", "fork"]) == sorted(told), results[machine.pid, "x86-64", "fork"])
+    expect(sorted(results[machine.pid, "x86-64", "wait4"]) == sorted(told), told)
+    trace = Tool(build, folder, "trace", machine.target, "--results", "--call", "open", "--count", 3)
+    machine.go(8)
+    lines = trace.end(number=None).splitlines()
+    expect(len(lines) == 3, lines)
+    for line in lines:
+        expect(re.search(r'i386 open\("/no/such/(32|narrow)", 0x1, 0x0\) = -2 \(No such file or directory\)$', line), lines)
 
 
 def check_sixth(machine, build, folder):
@@ -240,6 +273,7 @@ def test_amd(build, folder):
         check_counts(machine, build, folder)
         expect(machine.way == "SYSCALL", "programs of 32 bits use", machine.way)
         check_sixth(machine, build, folder)
+        check_results(machine, build, folder)
     finally:
         machine.serial.close()
         machine.close()

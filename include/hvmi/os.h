@@ -301,7 +301,7 @@ HVMI_API int hvmi_task_space(struct hvmi_os *os, const struct hvmi_task *task,
 
 /**
  * The command line of a process: its arguments, each ended by a NUL. Empty for a kernel thread.
- * Windows: one string, as the process was given it, in UTF-8, what was malformed as U+FFFD.
+ * Windows: one string, as the process was given it, in UTF-8 (see windows.h).
  * @param len_ret  bytes in @p buf
  * @return -EFAULT: (partly) paged out, -EOVERFLOW: longer than @p size; what was read is in @p buf
  *         and *@p len_ret is set. Of a running machine: -ENOENT: the task has ended since it was

@@ -6,6 +6,7 @@ Everything that the builder put in must be told, and nothing else.
 """
 
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -317,11 +318,17 @@ class Guest(Case):
         for root, in self.each("registry", "system"):
             self.assertEqual([key["name"] for key in root["keys"]], truth["root"])
             self.assertEqual([key["written_ns"] for key in root["keys"]],
-                             [truth["written_ns"]] * 4)
+                             [truth["written_ns"]] * 5)
         for key, in self.each("registry", "SYSTEM", "SELECT"):
             self.assertEqual(key["values"], truth["values"])
         for key, in self.each("registry", truth["object"], "\\many\\"):
             self.assertEqual([sub["name"] for sub in key["keys"]], truth["many"])
+        for key, in self.each("registry", "SYSTEM", "Odd"):
+            self.assertEqual([sub["name"] for sub in key["keys"]], truth["odd"])
+        # Such a name can be given, too.
+        for name in b"A\xed\xa0\x80", b"A\xc0\x80":
+            self.run_tool("registry", self.sim, "SYSTEM", os.fsdecode(b"Odd\\" + name))
+        self.run_tool("registry", self.sim, "SYSTEM", os.fsdecode(b"Odd\\A\xed\xbf\xbf"), code=1)
         self.run_tool("registry", self.sim, "SYSTEM", "None", code=1)
         self.run_tool("registry", self.sim, "SAM", code=1)
 

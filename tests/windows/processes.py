@@ -208,7 +208,8 @@ def peb(guest, record, body, user, o, truth):
         raw = command if isinstance(command, bytes) else command.encode("utf-16-le")
         guest.unicode(parameters + layouts.offset("_RTL_USER_PROCESS_PARAMETERS", "CommandLine"),
                       raw, user.alloc(len(raw) + 2), tables)
-        text = raw.decode("utf-16-le", "replace") if isinstance(command, bytes) else command
+        # As tools print it: an unpaired surrogate by its bytes.
+        text = raw.decode("utf-16-le", "surrogatepass").encode("utf-8", "surrogatepass").decode("utf-8", "backslashreplace")
         truth["arguments"] = [text] if text else []
     else:
         truth["arguments"] = []

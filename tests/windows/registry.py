@@ -74,7 +74,7 @@ class Hive:
             volatile=False):
         """Its subkeys and values are cells that are there."""
         compressed = all(ord(c) < 256 for c in name)
-        raw = name.encode("latin-1" if compressed else "utf-16-le")
+        raw = name.encode("latin-1") if compressed else name.encode("utf-16-le", "surrogatepass")
         lists = [self.list(cells, kind) for cells in (keys, volatile_keys)]
         value_list = self.cell(b"".join(struct.pack("<I", v) for v in values)) if values else NO_CELL
         return self.cell(struct.pack(
@@ -127,13 +127,18 @@ def build(guest, process):
     many = ["Key%03d" % i for i in range(40)]
     parent = hive.key("Many", [hive.key(name) for name in many], kind="ri")
     temporary = hive.key("Temporary", volatile=True)
-    names = ["\u041a\u043b\u044e\u0447", "Many", "Select"]
-    root = hive.key("ROOT", [hive.key(names[0]), parent, select], volatile_keys=[temporary])
+    odd = ["A\ud800", "A\udc00", "A", "A\0", "\0"]
+    strange = hive.key("Odd", [hive.key(name) for name in odd])
+    names = ["\u041a\u043b\u044e\u0447", "Many", "Odd", "Select"]
+    root = hive.key("ROOT", [hive.key(names[0]), parent, strange, select], volatile_keys=[temporary])
     hive.finish(root)
     Hive(guest, "", "", process).finish(NO_CELL)
     guest.truth["hive"] = {
         "path": path, "mount": mount if guest.has("_CMHIVE", "HiveRootPath") else None,
         "object": hex(hive.body), "root": names + ["Temporary"], "many": many,
+        # As tools print them.
+        "odd": [name.replace("\0", "\\xc0\\x80").encode("utf-8", "surrogatepass").decode("utf-8", "backslashreplace")
+                for name in odd],
         "values": [{"name": name, "type": kind, "size": len(data), "data": data.hex()}
                    for name, kind, data in values],
         "written_ns": to_ns(filetime(5))}

@@ -99,7 +99,13 @@ static int read_environment(const struct parameters *p, char *buf, size_t size, 
 	}
 	/* Without the NUL that ends the block. */
 	size_t bytes = ended ? end - 2 : end;
-	size_t whole = windows_utf8(text, bytes, buf, size);
+	size_t whole = 0;
+	for (size_t at = 0, n; at < bytes; at += n + 2) {
+		for (n = 0; at + n + 2 <= bytes && load_le16(text + at + n); n += 2)
+			;
+		size_t room = whole < size ? size - whole : 0;
+		whole += windows_utf8(text + at, n, room ? buf + whole : NULL, room) + 1;
+	}
 	*len_ret = MIN(whole, size ? size - 1 : 0);
 	if (whole >= size)
 		return -EOVERFLOW;

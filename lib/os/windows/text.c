@@ -14,7 +14,7 @@ uint64_t windows_time_ns(uint64_t filetime)
 
 static size_t encode(uint32_t c, char out[4])
 {
-	if (c < 0x80) {
+	if (c && c < 0x80) {
 		out[0] = (char)c;
 		return 1;
 	}
@@ -37,8 +37,6 @@ size_t windows_utf8(const uint8_t *utf16, size_t bytes, char *buf, size_t size)
 			if (c < 0xdc00 && low >= 0xdc00 && low < 0xe000) {
 				c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
 				i += 2;
-			} else {
-				c = 0xfffd;
 			}
 		}
 		char out[4];

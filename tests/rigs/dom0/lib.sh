@@ -29,7 +29,7 @@ await() {
 	return $await_status
 }
 
-# guest_config NAME: prints its configuration; "pv" is a PV guest, all others are PVH
+# guest_config NAME: prints its configuration; "pv" is a PV guest, all others are PVH, "plain" without views
 guest_config() {
 	cat <<-CONFIG
 		name="$1"
@@ -45,7 +45,7 @@ guest_config() {
 		echo 'type="pvh"'
 		echo "vcpus=${GUEST_VCPUS:-1}"
 		echo 'shadow_memory=64'
-		echo 'altp2m="external"'
+		[ "$1" = plain ] || echo 'altp2m="external"'
 	fi
 }
 
@@ -97,6 +97,19 @@ check() {
 		tail -n 40 /run/check.out | sed 's/^/#   /'
 		;;
 	esac
+}
+# conformance TARGET OPTION...: the results of tests/conformance are tests of this run
+conformance() {
+	hvmi-conformance "$@" >/run/conformance.out 2>&1
+	cat /run/conformance.out
+	conformance_line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' /run/conformance.out | tail -n 1)
+	if [ -z "$conformance_line" ]; then
+		check "hvmi-conformance $1 ends with a summary" false
+		return
+	fi
+	# shellcheck disable=SC2086
+	set -- $(echo "$conformance_line" | tr -cd '0-9 ')
+	passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + ${3:-0}))
 }
 skip() {
 	skipped=$((skipped + 1))

@@ -1,18 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=sh
-# The suite of tests/conformance on the live guest. Its own results are tests of this run.
-conformance() {
-	hvmi-conformance "$@" >/run/conformance.out 2>&1
-	cat /run/conformance.out
-	conformance_line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' /run/conformance.out | tail -n 1)
-	if [ -z "$conformance_line" ]; then
-		check "hvmi-conformance $1 ends with a summary" false
-		return
-	fi
-	# shellcheck disable=SC2086
-	set -- $(echo "$conformance_line" | tr -cd '0-9 ')
-	passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + ${3:-0}))
-}
+# The suite of tests/conformance on the live guest.
 
 # Whether Xen is told of an int3 at all: its own xen-access is asked. QEMU's emulated SVM raises int3 as a software
 # interrupt, which no intercept of exceptions meets, and has none of ICEBP and XSETBV either.

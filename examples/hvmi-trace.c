@@ -195,13 +195,18 @@ static void print_text(const struct made *made)
 	free(process);
 }
 
-/* Prints it and forgets it; NULL: it did not return. Takes the result. */
+static bool enough(const struct trace *t)
+{
+	return t->hooking.limit && t->hooking.count >= t->hooking.limit;
+}
+
+/* Prints it, if it is not one too many, and forgets it; NULL: it did not return. Takes the result. */
 static void print_made(struct trace *t, struct made *made, json_t *result)
 {
 	result = result ? result : json_null();
-	if (t->tool.json) {
+	if (t->tool.json && !enough(t)) {
 		print_json(t, made, result);
-	} else {
+	} else if (!enough(t)) {
 		print_text(made);
 		if (t->results)
 			print_result(result);
@@ -264,11 +269,6 @@ static struct made *take_call(const struct door *door, const struct hvmi_hook_ev
 static bool is_end(const struct call *call)
 {
 	return call && (strcmp(call->name, "exit") == 0 || strcmp(call->name, "exit_group") == 0);
-}
-
-static bool enough(const struct trace *t)
-{
-	return t->hooking.limit && t->hooking.count >= t->hooking.limit;
 }
 
 static void on_call(void *context, const struct hvmi_hook_event *event, struct hvmi_verdict *verdict)

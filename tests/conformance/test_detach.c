@@ -246,7 +246,7 @@ static void guests_view(void)
 	struct probe_mailbox box = mailbox_now();
 	box.dmesg[sizeof(box.dmesg) - 1] = '\0';
 	if (result.values[CHECK_DMESG])
-		fail("the guest's kernel complains %llu times, at last: %s",
+		fail("the guest's kernel complains %llu times, first: %s",
 		     (unsigned long long)result.values[CHECK_DMESG], box.dmesg);
 	if (result.values[CHECK_TEXT])
 		fail("%llu bytes of the kernel's text differ, from 0x%llx on",

@@ -111,7 +111,7 @@ struct probe_mailbox {
 	uint64_t fault;		/* si_addr of the last of them */
 	uint64_t work_errors;	/* a worker saw something else than it wrote */
 	uint64_t work[PROBE_VCPUS_MAX];	/* rounds of each worker */
-	char dmesg[256];	/* the last message that counts, of PROBE_CHECK */
+	char dmesg[256];	/* the first message that counts, of PROBE_CHECK */
 };
 
 /*

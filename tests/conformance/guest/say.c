@@ -88,8 +88,8 @@ static bool about_time(const char *text)
 	return false;
 }
 
-/* Warnings and worse since the start. */
-static uint64_t check_dmesg(char *last, size_t size)
+/* Warnings and worse since the start: how many, the first, and all of them on the console. */
+static uint64_t check_dmesg(char *first, size_t size)
 {
 	static uint64_t count;
 	char record[8192];
@@ -105,8 +105,9 @@ static uint64_t check_dmesg(char *last, size_t size)
 		const char *text = strchr(record, ';');
 		if ((atoi(record) & 7) > 4 || !text || about_time(text + 1))
 			continue;
-		count++;
-		snprintf(last, size, "%s", text + 1);
+		if (!count++)
+			snprintf(first, size, "%s", text + 1);
+		printf("GUEST: kernel: %.*s\n", (int)strcspn(text + 1, "\n"), text + 1);
 	}
 }
 

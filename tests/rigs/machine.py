@@ -143,9 +143,11 @@ class Emulator:
 
 class Qemu(Emulator):
     """AMD with SVM. Xen 4.17 and Linux 6.1 do not get along with QEMU's SMAP (dom0 dies in Xen's bounce frame),
-    RDTSCP (the PVH guest is stuck in Xen's instruction emulation) and MONITOR (#UD in Xen's idle loop). Where Xen
-    switches vector registers when they are used next, and not at once, programs in dom0 find those of the guest."""
-    CPU = "EPYC,+svm,+npt,-smap,-smep,-rdtscp,-monitor"
+    RDTSCP (the PVH guest is stuck in Xen's instruction emulation) and MONITOR (#UD in Xen's idle loop). QEMU does not
+    intercept XSETBV: Xen does not know what the guest's XCR0 is, gives it another one when it goes on, and the guest's
+    kernel warns that it cannot restore vector registers. Without XSAVE there is none. Where Xen switches vector
+    registers when they are used next, and not at once, programs in dom0 find those of the guest."""
+    CPU = "EPYC,+svm,+npt,-smap,-smep,-rdtscp,-monitor,-xsave,-avx"
 
     @staticmethod
     def check():

@@ -390,7 +390,6 @@ int main(void)
 	Suite *suite = suite_create("btf");
 	TCase *tests = tcase_create("btf");
 
-	tcase_set_timeout(tests, 120);
 	tcase_add_loop_test(tests, every_kind_in_every_form, 0, ARRAY_SIZE(forms));
 	tcase_add_test(tests, older_bit_fields);
 	tcase_add_test(tests, older_enums);

@@ -473,7 +473,6 @@ int main(void)
 	Suite *suite = suite_create("detour");
 	TCase *cases = tcase_create("detour");
 	tcase_add_checked_fixture(cases, setup, teardown);
-	tcase_set_timeout(cases, 120);
 	tcase_add_test(cases, quiet);
 	tcase_add_test(cases, quiet_running);
 	tcase_add_test(cases, place_and_undo);

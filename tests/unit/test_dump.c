@@ -410,7 +410,6 @@ int main(void)
 	if (!SANITIZED)
 		tcase_add_test(tcase, unmappable);
 	tcase_add_test(tcase, cut_while_open);
-	tcase_set_timeout(tcase, 60);
 	suite_add_tcase(suite, tcase);
 	return run_suite(suite);
 }

@@ -508,7 +508,6 @@ int main(void)
 {
 	Suite *suite = suite_create("dump_crash");
 	TCase *cases = tcase_create("dump_crash");
-	tcase_set_timeout(cases, 60);
 	tcase_add_test(cases, kinds);
 	tcase_add_test(cases, registers);
 	tcase_add_test(cases, processors);

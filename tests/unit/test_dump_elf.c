@@ -591,7 +591,6 @@ int main(void)
 	tcase_add_test(tcase, beyond_the_end);
 	tcase_add_test(tcase, damaged);
 	tcase_add_test(tcase, wrapping);
-	tcase_set_timeout(tcase, 120);
 	suite_add_tcase(suite, tcase);
 	return run_suite(suite);
 }

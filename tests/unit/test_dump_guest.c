@@ -155,7 +155,6 @@ int main(void)
 	} else {
 		tcase_add_test(tcase, registers);
 		tcase_add_test(tcase, formats);
-		tcase_set_timeout(tcase, 280);
 		suite_add_tcase(suite, tcase);
 	}
 	return run_suite(suite);

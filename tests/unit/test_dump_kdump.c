@@ -504,7 +504,6 @@ int main(void)
 	tcase_add_test(tcase, bad_pages);
 	tcase_add_test(tcase, lzo);
 	tcase_add_test(tcase, unpackable);
-	tcase_set_timeout(tcase, 120);
 	suite_add_tcase(suite, tcase);
 	return run_suite(suite);
 }

@@ -330,7 +330,6 @@ int main(void)
 #else
 	tcase_add_test(tcase, avml_without_snappy);
 #endif
-	tcase_set_timeout(tcase, 120);
 	suite_add_tcase(suite, tcase);
 	return run_suite(suite);
 }

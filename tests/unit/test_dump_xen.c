@@ -247,7 +247,6 @@ int main(void)
 	tcase_add_test(tcase, pv_of_64_bits);
 	tcase_add_test(tcase, unknown_contexts);
 	tcase_add_test(tcase, damaged);
-	tcase_set_timeout(tcase, 60);
 	suite_add_tcase(suite, tcase);
 	return run_suite(suite);
 }

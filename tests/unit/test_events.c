@@ -494,7 +494,6 @@ int main(void)
 {
 	Suite *suite = suite_create("events");
 	TCase *tcase = tcase_create("events");
-	tcase_set_timeout(tcase, 120);
 	tcase_add_test(tcase, names);
 	tcase_add_test(tcase, capabilities);
 	tcase_add_test(tcase, all_registers);

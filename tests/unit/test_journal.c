@@ -415,7 +415,6 @@ int main(void)
 	Suite *suite = suite_create("journal");
 	TCase *cases = tcase_create("journal");
 	tcase_add_checked_fixture(cases, setup, teardown);
-	tcase_set_timeout(cases, 120);
 	tcase_add_test(cases, place_and_undo);
 	tcase_add_test(cases, arguments);
 	tcase_add_test(cases, killed);

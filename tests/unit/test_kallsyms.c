@@ -678,7 +678,6 @@ int main(int argc, char **argv)
 	}
 	Suite *suite = suite_create("kallsyms");
 	TCase *tcase = tcase_create("kallsyms");
-	tcase_set_timeout(tcase, 120);
 	tcase_add_loop_test(tcase, layouts_decode_exactly, 0, layout_count);
 	tcase_add_test(tcase, long_names_with_one_length_byte);
 	tcase_add_test(tcase, overlong_names_are_cut);

@@ -747,7 +747,6 @@ int main(void)
 {
 	Suite *suite = suite_create("live");
 	TCase *tcase = tcase_create("live");
-	tcase_set_timeout(tcase, 120);
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, a_storm);
 	tcase_add_test(tcase, a_restless_name);

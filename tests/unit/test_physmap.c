@@ -342,7 +342,6 @@ int main(void)
 {
 	Suite *suite = suite_create("physmap");
 	TCase *tcase = tcase_create("physmap");
-	tcase_set_timeout(tcase, 240);
 	tcase_add_test(tcase, whole_chunks);
 	tcase_add_test(tcase, absent_pages);
 	tcase_add_test(tcase, budget);

@@ -244,7 +244,6 @@ int main(void)
 {
 	Suite *suite = suite_create("search");
 	TCase *tcase = tcase_create("search");
-	tcase_set_timeout(tcase, 120);
 	tcase_add_test(tcase, engines);
 	tcase_add_loop_test(tcase, physical, 0, 4);
 	tcase_add_test(tcase, virtual);

@@ -362,7 +362,6 @@ int main(void)
 {
 	Suite *suite = suite_create("sim");
 	TCase *tcase = tcase_create("sim");
-	tcase_set_timeout(tcase, 60);
 	tcase_add_test(tcase, what_it_says);
 	tcase_add_test(tcase, contents);
 	tcase_add_test(tcase, next_data);

@@ -401,7 +401,6 @@ int main(void)
 {
 	Suite *suite = suite_create("space_cache");
 	TCase *tcase = tcase_create("space_cache");
-	tcase_set_timeout(tcase, 120);
 	tcase_add_loop_test(tcase, remaps_are_seen, 0, (int)ARRAY_SIZE(kinds));
 	tcase_add_test(tcase, accessed_and_dirty);
 	tcase_add_loop_test(tcase, pausing, 0, 1);

@@ -414,7 +414,6 @@ int main(void)
 {
 	Suite *suite = suite_create("space_mapping");
 	TCase *tcase = tcase_create("space_mapping");
-	tcase_set_timeout(tcase, 120);
 	tcase_add_loop_test(tcase, nothing_is_mapped, 0, 4);
 	tcase_add_loop_test(tcase, ends_of_the_space, 0, 4);
 	tcase_add_loop_test(tcase, runs_go_on, 0, 4);

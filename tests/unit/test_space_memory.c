@@ -250,7 +250,6 @@ int main(void)
 	Suite *suite = suite_create("space_memory");
 	for (int nomap = 0; nomap <= 1; nomap++) {
 		TCase *tcase = tcase_create(nomap ? "copied" : "mapped");
-		tcase_set_timeout(tcase, 60);
 		tcase_add_checked_fixture(tcase, nomap ? setup_nomap : setup, teardown);
 		tcase_add_test(tcase, read_across_pages);
 		tcase_add_test(tcase, read_up_to_holes);

@@ -571,7 +571,6 @@ int main(void)
 {
 	Suite *suite = suite_create("space_walk");
 	TCase *tcase = tcase_create("space_walk");
-	tcase_set_timeout(tcase, 60);
 	tcase_add_loop_test(tcase, pages, 0, KINDS);
 	tcase_add_test(tcase, pse36);
 	tcase_add_test(tcase, no_pse);

@@ -165,7 +165,6 @@ int main(void)
 	TCase *tests = tcase_create("symbols");
 
 	tcase_add_checked_fixture(tests, setup, teardown);
-	tcase_set_timeout(tests, 60);
 	tcase_add_test(tests, symbols_by_name);
 	tcase_add_test(tests, symbols_by_address);
 	tcase_add_test(tests, symbols_in_order);

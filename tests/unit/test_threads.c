@@ -100,7 +100,6 @@ int main(void)
 {
 	Suite *suite = suite_create("threads");
 	TCase *tcase = tcase_create("threads");
-	tcase_set_timeout(tcase, 120);
 	tcase_add_loop_test(tcase, readers, 0, 2);
 	tcase_add_test(tcase, openers);
 	suite_add_tcase(suite, tcase);

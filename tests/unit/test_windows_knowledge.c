@@ -371,7 +371,6 @@ int main(void)
 	Suite *suite = suite_create("windows_knowledge");
 	TCase *cases = tcase_create("windows_knowledge");
 	tcase_add_unchecked_fixture(cases, make_folder, remove_folder);
-	tcase_set_timeout(cases, 60);
 	tcase_add_test(cases, built_in);
 	tcase_add_test(cases, symbol_path);
 	tcase_add_test(cases, wrong_profile);

@@ -33,13 +33,15 @@ def expect(condition, *what):
         raise AssertionError(" ".join(str(w) for w in what))
 
 
-def wait_until(condition, what):
+def wait_until(condition, what, *seen):
+    """What the condition gives; functions in `seen` tell what there was instead."""
     end = time.monotonic() + PATIENCE
     while True:
         value = condition()
         if value:
             return value
-        expect(time.monotonic() < end, "waited in vain:", what)
+        if time.monotonic() > end:
+            raise AssertionError(" ".join(["waited in vain:", what] + [str(tell()) for tell in seen]))
         time.sleep(0.05)
 
 
@@ -246,4 +248,10 @@ def run(tests, package="qemu-system-x86"):
 
 def leftovers(pid):
     """Descriptors of a process, to see that none is left."""
-    return sorted(os.readlink(p) for p in glob.glob("/proc/%d/fd/*" % pid) if os.path.lexists(p))
+    names = []
+    for path in glob.glob("/proc/%d/fd/*" % pid):
+        try:
+            names.append(os.readlink(path))
+        except FileNotFoundError:
+            pass        # closed since
+    return sorted(names)

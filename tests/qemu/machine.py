@@ -5,7 +5,9 @@ import glob
 import json
 import os
 import re
+import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -47,6 +49,19 @@ def wait_until(condition, what, *seen):
 
 def child(command, **arguments):
     return subprocess.Popen(["setpriv", "--pdeathsig", "KILL", "--"] + command, **arguments)
+
+
+def halt(pid):
+    """Stop a process: all of its threads stand when this returns."""
+    os.kill(pid, signal.SIGSTOP)
+
+    def states():
+        found = set()
+        for path in glob.glob("/proc/%d/task/*/stat" % pid):
+            with open(path) as f:
+                found.add(f.read().rsplit(")", 1)[1].split()[0])
+        return found
+    wait_until(lambda: states() == {"T"}, "process %d to stand, its threads are" % pid, states)
 
 
 class Qmp:
@@ -177,18 +192,27 @@ class Drive:
     """A process with the library in it."""
 
     def __init__(self, build, prefix=()):
-        self.logged = []
+        self.logged, self.unread = [], b""
         self.process = child(list(prefix) + [os.path.join(build, "tests", "qemu", "drive")],
-                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def line(self, words):
+        """Nothing that the library does may hang."""
+        while b"\n" not in self.unread:
+            ready = select.select([self.process.stdout], [], [], PATIENCE)[0]
+            expect(ready, "drive hangs at", words)
+            data = os.read(self.process.stdout.fileno(), 65536)
+            expect(data, "drive ended with", self.process.poll(), "at", words)
+            self.unread += data
+        line, _, self.unread = self.unread.partition(b"\n")
+        return line.decode()
 
     def __call__(self, *words):
         """The answer's fields, or None where there was none."""
-        self.process.stdin.write(" ".join(str(w) for w in words) + "\n")
+        self.process.stdin.write(" ".join(str(w) for w in words).encode() + b"\n")
         self.process.stdin.flush()
         while True:
-            line = self.process.stdout.readline()
-            expect(line, "drive ended with", self.process.poll(), "at", words)
-            kind, _, rest = line.rstrip("\n").partition(" ")
+            kind, _, rest = self.line(words).partition(" ")
             if kind == "log":
                 self.logged.append(rest)
             elif kind == "ok":

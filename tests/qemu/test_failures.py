@@ -7,9 +7,8 @@ import os
 import signal
 import socket
 import threading
-import time
 
-from machine import Drive, Machine, Symbols, answers, expect, leftovers, linux, run, wait_until
+from machine import Drive, Machine, Symbols, answers, expect, halt, leftovers, linux, run, wait_until
 
 SMALL = ["-machine", "q35,memory-backend=ram", "-m", "32M", "-object",
          "memory-backend-memfd,id=ram,size=32M,share=on"]
@@ -61,9 +60,7 @@ def test_no_machines(build, folder):
             ("silent", b"", "ETIMEDOUT", "QMP serves one client at a time"),
             ("greets", b'{"QMP": {}}\nnonsense\n{"return": 1, "id": 1}\n{"id": 2}\n', "EBADMSG", "no QMP answer")]:
         listener = server(os.path.join(folder, name), answer)
-        begun_at = time.monotonic()
         drive.fails(code, text, "open", "qemu:%s/%s" % (folder, name))
-        expect(time.monotonic() - begun_at < 20, name, "takes too long")
         listener.close()
     left = leftovers(drive.process.pid)
     expect(left == begun, "descriptors are left:", left, "and not", begun)
@@ -122,7 +119,6 @@ def test_two_machines_and_kills(build, folder):
         for step in steps:
             drive(*step)
         machine.kill()
-        begun_at = time.monotonic()
         drive.fails("ESRCH", "is gone", "registers", 0)
         drive.fails("ESRCH", "is gone", "set", 0, "rbx=0x2")
         if ("pause",) in steps:
@@ -138,7 +134,6 @@ def test_two_machines_and_kills(build, folder):
         drive.fails("ESRCH", "", "write", 0x1000, "00")
         expect(drive.read(0x100000, 4096, folder) == data, "mapped RAM has gone")
         drive("close")
-        expect(time.monotonic() - begun_at < 10, "it takes too long")
         if i == 0:
             begun = leftovers(drive.process.pid)
         expect(leftovers(drive.process.pid) == begun, "descriptors are left after", steps)
@@ -162,11 +157,12 @@ def test_two_machines_and_kills(build, folder):
     other("request", "breakpoint", tick)
     expect(other("next", 60000), "no event")
     other.kill()
-    wait_until(lambda: beside.status() == "debug", "the guest to stand where the program left it")
+    wait_until(lambda: beside.status() == "debug", "the guest to stand where the program left it, it is",
+               beside.status)
     other = Drive(build)
     other("open", beside.target, "w")
     other("events")
-    wait_until(lambda: beside.status() == "running", "the guest to go on")
+    wait_until(lambda: beside.status() == "running", "the guest to go on, it is", beside.status)
     expect(other("drain", 1, 500)["count"] == 0, "breakpoints of the dead")
     other("noevents")
     expect(beside.status() == "running" and beside.gdbstub_is_off(), "it was not put right")
@@ -180,11 +176,9 @@ def test_stopped(build, folder):
     machine = Machine(folder, "m", *SMALL)
     drive = Drive(build)
     drive("open", machine.target, "w")
-    machine.process.send_signal(signal.SIGSTOP)
-    begun = time.monotonic()
+    halt(machine.process.pid)
     drive.fails("ETIMEDOUT", "does not answer", "registers", 0)
     drive.fails("ETIMEDOUT", "does not answer", "pause")
-    expect(time.monotonic() - begun < 40, "it takes too long")
     expect(len(drive.read(0, 4096, folder)) == 4096, "mapped RAM is not there")
     machine.process.send_signal(signal.SIGCONT)
     wait_until(lambda: answers(drive), "it to answer")
@@ -211,10 +205,10 @@ def test_foreign_gdbstub(build, folder):
     debugger = socket.socket(socket.AF_UNIX)
     debugger.connect(path)
     debugger.sendall(b"$?#3f")
-    wait_until(lambda: machine.status() != "running", "the debugger to stop it")
+    wait_until(lambda: machine.status() != "running", "the debugger to stop it, it is", machine.status)
     drive.fails("EBUSY", "another program is connected", "events")
     debugger.sendall(b"+$D#44")
-    wait_until(lambda: machine.status() == "running", "the debugger to go")
+    wait_until(lambda: machine.status() == "running", "the debugger to go, it is", machine.status)
     debugger.close()
     drive("close")
     drive.close()

@@ -272,11 +272,11 @@ static uint64_t work(void)
 	return sum;
 }
 
-/* Whether the guest moves in a while. */
-static bool moves(void)
+/* Whether the guest moves in that time. */
+static bool moves(int ms)
 {
-	uint64_t before = work();
-	for (int i = 0; i < 100 && work() == before; i++)
+	const uint64_t before = work();
+	for (int64_t end = now_ms() + ms; work() == before && now_ms() < end;)
 		nap_ms(5);
 	return work() != before;
 }
@@ -292,7 +292,7 @@ static void pauses(void)
 	resume_machine();
 	resume_machine();
 	if (machine.space && machine.box.features & PROBE_WORKERS)
-		CHECK(!moves());
+		CHECK(!moves(500));
 	if (machine.space && machine.info.flags & HVMI_VM_WRITABLE) {
 		start_call(0, user_place(PLACE_steps), 1, 0, 0);
 		nap_ms(50);
@@ -301,7 +301,7 @@ static void pauses(void)
 	resume_machine();
 	SAME(hvmi_vm_resume(machine.vm, &error), -EINVAL);
 	if (machine.space && machine.box.features & PROBE_WORKERS)
-		CHECK(moves());
+		CHECK(moves(options.timeout_ms));
 	if (machine.space && machine.info.flags & HVMI_VM_WRITABLE)
 		SAME(end_call().values[0], 7);
 }

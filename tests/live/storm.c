@@ -17,6 +17,8 @@
 #define STEADY_MAX 4096
 #define PIDS_MAX 4194304
 #define WRONG_SHOWN 40
+/* Processes and threads that must have been met. */
+#define DISTINCT_MIN 300u
 
 struct figures {
 	const char *what;
@@ -462,9 +464,9 @@ static uint64_t report(void)
 			failures++;
 		}
 	}
-	printf("%s - %llu different processes and threads were met\n", distinct > 300 ? "ok" : "not ok",
-	       (unsigned long long)distinct);
-	return failures + (distinct <= 300);
+	printf("%s - %llu different processes and threads were met\n",
+	       distinct > DISTINCT_MIN ? "ok" : "not ok", (unsigned long long)distinct);
+	return failures + (distinct <= DISTINCT_MIN);
 }
 
 int main(int argc, char **argv)
@@ -494,7 +496,8 @@ int main(int argc, char **argv)
 	}
 	now = &modules;
 	list_modules(os, true);
-	for (long i = 0; i < rounds && !hvmi_vm_lost(vm); i++) {
+	/* A busy host gives the guest little time in each. */
+	for (long i = 0; (i < rounds || (distinct <= DISTINCT_MIN && i < 10 * rounds)) && !hvmi_vm_lost(vm); i++) {
 		struct hvmi_task other = { .size = sizeof(other) };
 		now = &leaders;
 		list_tasks(os, 0, i % 2 ? &other : NULL);

@@ -250,7 +250,7 @@ def check_soak(machine, build, folder):
     out = soak.stdout.read()
     soak.stdout.close()
     told = re.fullmatch(r"cycles (\d+) hits (\d+)\n", out)
-    expect(soak.returncode == 0 and told and int(told.group(1)) == cycles, out)
+    expect(soak.returncode == 0 and told and int(told.group(1)) >= cycles, soak.returncode, out)
     expect(int(told.group(2)) > cycles // 10, "hardly anything was hit", out)
     print("  %s, the guest worked %d rounds" % (out.strip(), rounds))
 

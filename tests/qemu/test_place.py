@@ -133,8 +133,9 @@ def check_detour(scene):
 
 def check_kills(scene):
     chance = random.Random(4711)
-    sums, begun = {}, time.monotonic()
-    for i in range(ROUNDS):
+    sums, begun, i = {"restored": 0}, time.monotonic(), 0
+    # On a busy machine some are killed before they did much.
+    while i < ROUNDS or sums["restored"] <= ROUNDS and i < 10 * ROUNDS:
         process = scene.place("storm", HOT, scene.counter, i, *COLD)
         line = process.stdout.readline()
         expect(line == "ready\n", line)
@@ -150,10 +151,11 @@ def check_kills(scene):
         expect(os.listdir(scene.journals) == [], os.listdir(scene.journals))
         if i % 8 == 0:
             scene.works()
+        i += 1
     scene.works()
     expect(sums["restored"] > ROUNDS, sums)
     expect(not scene.recover()["journal"], "a journal is left")
-    print("%d kills in %.0f s: %s" % (ROUNDS, time.monotonic() - begun, sums))
+    print("%d kills in %.0f s: %s" % (i, time.monotonic() - begun, sums))
 
 
 def test_place(build, folder):

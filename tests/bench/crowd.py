@@ -35,7 +35,7 @@ def make(arguments, folder):
         "qemu-system-x86_64", "-accel", "tcg,thread=single", "-machine", "q35", "-cpu", guests.INTEL,
         "-m", "%dM" % arguments.mib, "-nodefaults", "-no-user-config", "-display", "none",
         "-kernel", os.path.join(kernel, "vmlinuz"), "-initrd", make_initramfs(folder),
-        "-append", "console=ttyS0 panic=-1 pti=off crowd=%d" % arguments.count, "-serial", "file:" + console,
+        "-append", guests.COMMAND_LINE + "pti=off crowd=%d" % arguments.count, "-serial", "file:" + console,
         "-chardev", "socket,id=qmp,fd=%d" % there.fileno(), "-mon", "chardev=qmp,mode=control"],
         pass_fds=[there.fileno()])
     there.close()

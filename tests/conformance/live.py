@@ -33,15 +33,14 @@ class Machine:
         self.path = os.path.join(folder, name + ".qmp")
         self.log = os.path.join(folder, name + ".log")
         kernel = children.fetch("kernel-fetch.sh", "6.1-cloud")
-        # A clocksource that emulation makes look unsteady would have the guest complain of itself.
-        cmdline = "console=ttyS0 panic=-1 oops=panic pti=off tsc=nowatchdog"
         with open(self.log, "wb") as log:
             self.process = children.start([
                 "qemu-system-x86_64", "-accel", "tcg,thread=single", "-machine", "q35,memory-backend=ram",
                 "-object", "memory-backend-memfd,id=ram,size=256M,share=on", "-m", "256M",
                 "-cpu", "Skylake-Client-v1", "-smp", "2", "-nodefaults", "-no-user-config",
                 "-display", "none", "-no-reboot", "-kernel", os.path.join(kernel, "vmlinuz"),
-                "-initrd", os.path.join(images.guest(), "initramfs"), "-append", cmdline,
+                "-initrd", os.path.join(images.guest(), "initramfs"),
+                "-append", children.COMMAND_LINE + "oops=panic pti=off",
                 "-serial", "file:" + self.console, "-qmp", "unix:%s,server=on,wait=off" % self.path,
                 "-qmp", "unix:%s.mine,server=on,wait=off" % self.path], stdout=log, stderr=log)
 

@@ -27,8 +27,8 @@ import truth
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(1, os.path.join(HERE, ".."))
-from children import (CACHE, SKIPPED, Failure, Skipped, catch_signals, fetch_kernel, kill, run,  # noqa: E402
-                      start)
+from children import (CACHE, COMMAND_LINE, SKIPPED, Failure, Skipped, catch_signals, fetch_kernel,  # noqa: E402
+                      kill, run, start)
 
 INTEL = "Skylake-Client-v1"
 
@@ -195,7 +195,7 @@ class Machine:
         self.console = os.path.join(folder, "console.log")
         qmp_here, qmp_there = socket.socketpair()
         truth_here, truth_there = socket.socketpair()
-        cmdline = "console=ttyS0 panic=-1 oops=panic " + variant["cmdline"] + " hvmi_storm=1" * storm
+        cmdline = COMMAND_LINE + "oops=panic " + variant["cmdline"] + " hvmi_storm=1" * storm
         board = variant["machine"] + ",memory-backend=ram" * live
         command = [
             "qemu-system-x86_64", "-accel", "tcg,thread=single", "-machine", board,

@@ -153,7 +153,7 @@ def linux(folder, name, *arguments, ram_mib=256, vcpus=2):
     machine = Machine(
         folder, name, "-cpu", guest.INTEL, "-m", "%dM" % ram_mib, "-smp", str(vcpus),
         "-kernel", os.path.join(kernel, "vmlinuz"), "-initrd", initramfs,
-        "-append", "console=ttyS0 panic=-1 pti=off nokaslr", "-serial", "file:" + console,
+        "-append", guest.COMMAND_LINE + "pti=off nokaslr", "-serial", "file:" + console,
         "-device", "virtio-serial-pci", "-chardev", "null,id=truth",
         "-device", "virtserialport,chardev=truth,name=hvmi.truth", *arguments)
 

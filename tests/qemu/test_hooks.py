@@ -51,7 +51,7 @@ class Counter(Machine):
             folder, "counter", "-machine", "q35,memory-backend=ram", "-object",
             "memory-backend-memfd,id=ram,size=256M,share=on", "-cpu", cpu, "-m", "256M",
             "-smp", str(VCPUS), "-kernel", os.path.join(kernel, "vmlinuz"), "-initrd", initramfs,
-            "-append", "console=ttyS0 panic=-1 pti=on tsc=nowatchdog", "-no-reboot",
+            "-append", guest.COMMAND_LINE + "pti=on", "-no-reboot",
             "-serial", "unix:%s,server=on,wait=off" % serial)
         self.serial = socket.socket(socket.AF_UNIX)
         self.serial.settimeout(PATIENCE)

@@ -377,12 +377,14 @@ def prune():
     folder = os.path.join(CACHE, "guests")
     for parent in (folder, os.path.join(folder, "initramfs")):
         for entry in os.scandir(parent) if os.path.isdir(parent) else ():
-            age = time.time() - entry.stat().st_mtime
-            if age > (1 if entry.name.startswith(".work.") else 7) * 86400:
-                if not entry.is_dir():
-                    os.unlink(entry.path)
-                elif entry.name != "initramfs":
-                    shutil.rmtree(entry.path, ignore_errors=True)
+            # Others that make or prune something at the same time rename and remove, too.
+            with contextlib.suppress(FileNotFoundError):
+                age = time.time() - entry.stat().st_mtime
+                if age > (1 if entry.name.startswith(".work.") else 7) * 86400:
+                    if not entry.is_dir():
+                        os.unlink(entry.path)
+                    elif entry.name != "initramfs":
+                        shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def copy_out(folder, out):

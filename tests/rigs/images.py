@@ -60,8 +60,10 @@ def cached(key, build):
 def prune():
     """What was not used for a week goes."""
     for entry in os.scandir(FOLDER):
-        if entry.is_dir() and time.time() - entry.stat().st_mtime > 7 * 86400:
-            shutil.rmtree(entry.path, ignore_errors=True)
+        # Others that build something of another kind at the same time rename it.
+        with contextlib.suppress(FileNotFoundError):
+            if entry.is_dir() and time.time() - entry.stat().st_mtime > 7 * 86400:
+                shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def digest(*parts):

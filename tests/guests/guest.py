@@ -281,7 +281,7 @@ class Machine:
         self.answer()
         after = self.tell("after")
         qmp.command("quit")
-        self.process.wait(30)
+        self.process.wait(120)
         kdump = os.path.join(self.folder, FORMATS["kdump-zlib"])
         if os.path.exists(kdump):
             unflatten(kdump, kdump + "-raw")
@@ -430,7 +430,7 @@ def main():
             sub.add_argument("--jobs", type=int, default=2, help="how many at a time")
         if name != "run":
             sub.add_argument("--out", metavar="DIR", help="copy the result here, and print this folder")
-        sub.add_argument("--timeout", type=float, default=300, help="seconds for one guest")
+        sub.add_argument("--timeout", type=float, default=600, help="seconds for one guest")
     args = parser.parse_args()
     catch_signals()
     names = [n for n, v in VARIANTS.items() if not v.get("optional")]

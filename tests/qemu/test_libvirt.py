@@ -53,6 +53,13 @@ class Libvirt:
         os.chmod(path, 0o644)
         self.virsh("create", path)
 
+    def state(self, name):
+        return self.virsh("domstate", name).strip()
+
+    def becomes(self, name, state):
+        """QEMU tells libvirt of what it was not asked for by libvirt, which is a moment later."""
+        wait_until(lambda: self.state(name) == state, "%s to be %s, it is" % (name, state), lambda: self.state(name))
+
     def hmp(self, name, line):
         return self.virsh("qemu-monitor-command", name, "--hmp", line)
 
@@ -90,14 +97,14 @@ def check(libvirt, drive):
     expect(opened["format"].endswith("RAM shared") and opened["vcpus"] == 2, opened)
     expect(opened["ranges"] == "0+4000000", opened)
     drive("pause")
-    expect("paused" in libvirt.virsh("domstate", "plain"), "libvirt does not see the pause")
+    libvirt.becomes("plain", "paused")
     words = libvirt.hmp("plain", "xp /8gx 0xf0000")
     want = b"".join(int(w, 16).to_bytes(8, "little") for line in words.split("\n") if ":" in line
                     for w in line.split(":")[1].split())
     expect(drive.read(0xf0000, 64, libvirt.folder) == want and any(want), "memory differs")
     expect(drive("registers", 1)["cr0"] & 1 in (0, 1), "no registers")
     drive("resume")
-    expect("running" in libvirt.virsh("domstate", "plain"), "libvirt does not see it go on")
+    libvirt.becomes("plain", "running")
 
     # The gdbstub, over a descriptor that libvirt hands to QEMU.
     drive("events")
@@ -107,13 +114,13 @@ def check(libvirt, drive):
     expect(drive("next", 300) is None, "an event of nothing")
     drive("pause")
     drive("resume")
-    expect("paused" in libvirt.virsh("domstate", "plain"), "a pause of libvirt's was ended")
+    expect(libvirt.state("plain") == "paused", "a pause of libvirt's was ended")
     libvirt.virsh("resume", "plain")
     expect(drive("next", 1000) is None, "an event of nothing")
-    expect("running" in libvirt.virsh("domstate", "plain"), "it does not go on")
+    libvirt.becomes("plain", "running")
     drive("noevents")
     expect("hvmi-gdb" not in libvirt.hmp("plain", "info chardev"), "the gdbstub is on")
-    expect("running" in libvirt.virsh("domstate", "plain"), "it does not go on")
+    libvirt.becomes("plain", "running")
     drive("close")
 
     libvirt.create("private", "")
@@ -148,6 +155,7 @@ def check(libvirt, drive):
     drive.fails("ESRCH", "is gone", "registers", 0)
     expect(drive.read(0xf0000, 4096, libvirt.folder) == data, "mapped RAM has gone")
     drive("close")
+    wait_until(lambda: "plain" not in libvirt.virsh("list", "--all", "--name").split(), "libvirt to forget the domain")
     drive.fails("ENOENT", "", "open", target)
 
 

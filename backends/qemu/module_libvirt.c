@@ -56,8 +56,8 @@ static int pass_through(struct passthrough *p, const char *command, int send_fd,
 		return 0;
 	}
 	int rc = libvirt_failed("libvirt does not pass the command on", err);
-	/* Where QEMU has just ended, libvirt needs a moment to say so. */
-	for (int tries = 0; tries < 10 && virDomainIsActive(p->domain) == 1; tries++)
+	/* Where QEMU has just ended, libvirt needs a moment to say so, on a busy host seconds. */
+	for (int tries = 0; tries < 50 && virDomainIsActive(p->domain) == 1; tries++)
 		usleep(100000);
 	return virDomainIsActive(p->domain) == 1 ? rc : -ESRCH;
 }

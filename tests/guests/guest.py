@@ -253,17 +253,19 @@ class Machine:
         qmp = Qmp(self.qmp_stream)
         machine, before = self.tell("machine"), self.tell("before")
 
-        # The last bytes are here before the writer has gone to sleep. And a pause in which the spinning
-        # process is in its loop shows more than one in which it was interrupted.
-        for _ in range(50):
+        # The last bytes are here before the writer has gone to sleep: all others wait for an interrupt when nobody
+        # works. And a pause in which the spinning process is in its loop shows more than one in which it was
+        # interrupted.
+        for _ in range(200):
             time.sleep(0.5)
             qmp.command("stop")
             registers = qmp.hmp("info registers -a")
-            if any(c["cpl"] == "0x3" and c["rbx"] == truth.SPIN_RBX for c in truth.cpus_of(registers)):
+            if registers.count("HLT=1") == self.variant["smp"] - 1 and any(
+                    c["cpl"] == "0x3" and c["rbx"] == truth.SPIN_RBX for c in truth.cpus_of(registers)):
                 break
             qmp.command("cont")
         else:
-            raise Failure("the process \"spin\" does not spin")
+            raise Failure("the process \"spin\" does not spin, or others do not sleep:\n" + registers)
         formats = qmp.command("query-dump-guest-memory-capability")["formats"]
         self.write("registers.txt", registers)
         self.write("mtree.txt", qmp.hmp("info mtree -f"))

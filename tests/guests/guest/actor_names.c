@@ -115,6 +115,9 @@ ROLE(long_name)
 	memset(longest + sizeof(SCENE_NAMES), 'L', 255);
 	const char *const paths[] = { longest, SCENE_NAMES "/a program\nof two lines", SCENE_NAMES "/gone program" };
 	char *const envp[] = { "ACTOR_ROLE=again", NULL };
+	char none;
+	int begun[2];
+	NEED(!pipe2(begun, O_CLOEXEC));
 	for (size_t i = 0; i < 3; i++) {
 		char *const argv[] = { "by another name", NULL };
 		NEED(!link("/usr/bin/actor", paths[i]));
@@ -123,7 +126,8 @@ ROLE(long_name)
 			fail("exec");
 		}
 	}
-	usleep(200000);
+	/* Closed by each of them when it executes its program. */
+	NEED(!close(begun[1]) && read(begun[0], &none, 1) == 0 && !close(begun[0]));
 	NEED(!unlink(paths[2]));
 	char *const argv[] = { "by descriptor", NULL };
 	fexecve(open("/usr/bin/actor", O_RDONLY | O_CLOEXEC), argv, envp);

@@ -212,7 +212,7 @@ static pid_t start_actor(const char *role)
 static void wait_until_steady(pid_t spinner)
 {
 	for (int same = 0, tries = 0; same < 3; tries++) {
-		if (tries > 600) {
+		if (tries > 4000) {
 			say("it does not become steady");
 			return;
 		}

@@ -84,7 +84,7 @@ class Machine:
 
 def suite(build, *arguments):
     command = [os.path.join(build, "tests", "conformance", "hvmi-conformance"),
-               "--module-dir", os.path.join(build, "hvmi"), "--timeout", "30"]
+               "--module-dir", os.path.join(build, "hvmi"), "--timeout", "120"]
     child = children.start(command + list(arguments))
     try:
         return child.wait()

@@ -12,6 +12,15 @@ refused() {
 	cat /run/refused
 	[ $refused_status != 0 ] && [ $refused_status -lt 126 ] && grep -q -- "$refused_text" /run/refused
 }
+# eventually TEXT COMMAND...: as refused, within a minute
+eventually() {
+	eventually_tries=300
+	until refused "$@" >/run/eventually; do
+		eventually_tries=$((eventually_tries - 1))
+		[ $eventually_tries != 0 ] || { cat /run/eventually; return 1; }
+		usleep 200000
+	done
+}
 check "there is no such domain, by name" refused "there is no domain 'nosuch'" hvmi-info xen:nosuch
 check "there is no such domain, by number" refused "there is no domain '31999'" hvmi-info xen:31999
 check "a domain does not look at itself" refused "cannot look at itself" hvmi-info xen:0
@@ -55,7 +64,13 @@ check "a second program is told of the first, which goes on" second_agent
 other_agent() {
 	xen-access "$(xl domid guest)" breakpoint >/run/xen-access 2>&1 &
 	other=$!
-	sleep 3
+	# It opens its event channel once it has the ring.
+	other_tries=600
+	# shellcheck disable=SC2010 # what they lead to
+	until [ $other_tries = 0 ] || ls -l /proc/$other/fd 2>/dev/null | grep -q evtchn; do
+		other_tries=$((other_tries - 1))
+		usleep 100000
+	done
 	other_status=0
 	refused "EBUSY" hvmi-agent open xen:guest || other_status=$?
 	# Asked to end, it would set the rights of a million pages first.
@@ -104,7 +119,8 @@ destroyed() {
 	refused "gone, or is being destroyed" hvmi-info "xen:$doomed" || destroyed_status=1
 	kill -CONT $memory
 	ended $memory "^read: ESRCH" /run/agent-memory || destroyed_status=1
-	refused "there is no domain" hvmi-info "xen:$doomed" || destroyed_status=1
+	# Xen forgets it a moment later.
+	eventually "there is no domain" hvmi-info "xen:$doomed" || destroyed_status=1
 	[ $destroyed_status = 0 ] && guest_alive guest
 }
 # within SECONDS COMMAND...: what it says; where everything is, if it takes longer

@@ -20,22 +20,22 @@ static bool overlap(uint64_t first, uint64_t last, uint64_t from, uint64_t len)
 
 static bool is_hit(struct turn *turn, const struct hvmi_hook *hook, const struct piece *p)
 {
-	if (!(hook->access & p->access->kind))
+	if (!(hook->hot->access & p->access->kind))
 		return false;
 	/* One access is one call, though it lies in several pages of the hook. */
-	if (!hook->space)
+	if (!hook->hot->space)
 		return overlap(hook->address, hook->last, p->gpa, p->len) &&
 		       !(p->before == p->gpa && hook->address < p->gpa);
 	return overlap(hook->address, hook->last, p->gva, p->len) &&
 	       !(p->before != HVMI_NO_ADDRESS && hook->address < p->gva) &&
-	       hook_reached(turn, hook, false);
+	       hook_reached(turn, hook->hot, false);
 }
 
 static void call_page(struct turn *turn, struct place *page, const struct piece *p)
 {
-	for (struct ref *ref = page->first; ref && turn->hooks->events; ref = ref->next) {
+	for (struct ref *ref = page->parts; ref && turn->hooks->events; ref = ref->next) {
 		struct hvmi_hook *hook = ref->hook;
-		if (!hook_awake(turn, hook) || !is_hit(turn, hook, p))
+		if (!hook_awake(turn, hook->hot) || !is_hit(turn, hook, p))
 			continue;
 		struct hvmi_hook_event told = {
 			.flags = p->flags, .gva = p->access->gva, .gpa = p->first_gpa,
@@ -46,7 +46,8 @@ static void call_page(struct turn *turn, struct place *page, const struct piece 
 			memcpy(told.value, p->access->value, sizeof(told.value));
 		}
 		turn->writes |= p->access->kind & HVMI_RIGHT_WRITE;
-		call_hook(turn, hook, &told);
+		hook->called_at = turn->event->id;
+		call_hook(turn, hook->hot, &told);
 	}
 }
 
@@ -126,7 +127,7 @@ static void call_covered_int3(struct turn *turn)
 	struct place *place = walk ? place_at(turn) : e->access & HVMI_RIGHT_EXECUTE ?
 		place_find(turn->hooks, PLACE_INT3, e->gpa) : NULL;
 	if (place && place->placed && place != turn->vcpu->lifted)
-		call_execute(turn, place, walk ? turn->rip : e->gva, false);
+		call_int3(turn, place, walk ? turn->rip : e->gva);
 }
 
 void call_accesses(struct turn *turn, bool faulted)

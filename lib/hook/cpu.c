@@ -101,22 +101,23 @@ int turn_insn(struct turn *turn, const struct hvmi_insn **ret, struct hvmi_error
 	return turn->insn_rc;
 }
 
-bool hook_reached(struct turn *turn, const struct hvmi_hook *hook, bool by_gva)
+bool hook_reached(struct turn *turn, const struct hot *hot, bool by_gva)
 {
+	const struct hvmi_hook *hook = hot->hook;
 	uint64_t root, mine, theirs;
 	struct hvmi_space *space;
-	if (!hook->space || hook->space->config.paging == HVMI_PAGING_NONE)
+	if (!hot->space || hot->space->config.paging == HVMI_PAGING_NONE)
 		return true;
 	bool known = hvmi_registers_get(turn->event->registers, HVMI_X86_CR3, &root) == 0;
-	root = known ? root_of(root, hook->space->config.paging) : 0;
-	if (known && root == hook->root)
+	root = known ? root_of(root, hot->space->config.paging) : 0;
+	if (known && root == hot->space->root)
 		return true;
-	if (hook->flags & HVMI_HOOK_ONLY_SPACE)
+	if (hot->flags & HVMI_HOOK_ONLY_SPACE)
 		return known && hook->other_root && root == hook->other_root;
 	/* A place found by its gpa is that memory, whatever the space. */
 	if (!by_gva)
 		return true;
-	return hvmi_space_translate(hook->space->space, hook->address, &mine) == 0 &&
+	return hvmi_space_translate(hot->space->space, hook->address, &mine) == 0 &&
 	       cpu_space(turn, &space, NULL) == 0 &&
 	       hvmi_space_translate(space, hook->address, &theirs) == 0 && mine == theirs;
 }

@@ -36,8 +36,7 @@ uint64_t hooks_ns(const struct hvmi_hooks *hooks, uint64_t spent)
 				   (double)(now_ns() - hooks->begun_ns)) : 0;
 }
 
-static struct hvmi_verdict call_back(struct turn *turn, struct hvmi_hook *hook,
-				     struct hvmi_hook_event *told)
+static struct hvmi_verdict call_back(struct turn *turn, struct hot *hot, struct hvmi_hook_event *told)
 {
 	struct hvmi_hooks *hooks = turn->hooks;
 	struct hvmi_verdict verdict = { .size = sizeof(verdict),
@@ -46,47 +45,52 @@ static struct hvmi_verdict call_back(struct turn *turn, struct hvmi_hook *hook,
 	memset(hooks->verdict_registers.known, 0, sizeof(hooks->verdict_registers.known));
 	told->size = sizeof(*told);
 	told->hooks = hooks;
-	told->hook = hook;
+	told->hook = hot->hook;
 	told->event = turn->event;
 	told->registers = turn->event->registers;
-	told->kind = hook->kind;
+	told->kind = hot->kind;
 	uint64_t begun = ticks();
-	hook->callback(hook->context, told, &verdict);
-	hook->ticks += ticks() - begun;
+	hot->callback(hot->context, told, &verdict);
+	hot->ticks += ticks() - begun;
 	return verdict;
 }
 
-void call_hook(struct turn *turn, struct hvmi_hook *hook, struct hvmi_hook_event *told)
+void call_hook(struct turn *turn, struct hot *hot, struct hvmi_hook_event *told)
 {
-	hook->hits++;
-	hook->called_at = turn->event->id;
+	hot->hits++;
 	turn->hooks->hits++;
 	if (!turn->first)
-		turn->first = hook;
-	const struct hvmi_verdict verdict = call_back(turn, hook, told);
+		turn->first = hot->hook;
+	const struct hvmi_verdict verdict = call_back(turn, hot, told);
 	if (turn->hooks->events)
-		verdict_merge(turn, hook, &verdict);
+		verdict_merge(turn, hot->hook, &verdict);
 }
 
-void tell_hook(struct turn *turn, struct hvmi_hook *hook, struct hvmi_hook_event *told)
+void tell_hook(struct turn *turn, struct hot *hot, struct hvmi_hook_event *told)
 {
-	call_back(turn, hook, told);
+	call_back(turn, hot, told);
 }
 
-void call_execute(struct turn *turn, struct place *place, uint64_t gva, bool by_gva)
+/* All EXECUTE hooks from @p hot on. */
+static void call_execute(struct turn *turn, struct hot *hot, uint64_t gva, uint64_t gpa, bool by_gva)
 {
-	for (struct ref *ref = place->first; ref && turn->hooks->events; ref = ref->next) {
-		struct hvmi_hook *hook = ref->hook;
-		if (!hook_awake(turn, hook))
+	for (; hot && turn->hooks->events; hot = hot->next) {
+		if (!hook_awake(turn, hot))
 			continue;
-		if ((hook->space && hook->address != gva) || !hook_reached(turn, hook, by_gva)) {
-			hook->filtered++;
+		/* What is found by its gpa may be mapped at other addresses too. */
+		if ((!by_gva && hot->space && hot->hook->address != gva) ||
+		    !hook_reached(turn, hot, by_gva)) {
+			hot->hook->filtered++;
 			continue;
 		}
-		struct hvmi_hook_event told = { .gva = gva, .gpa = by_gva ? turn->event->gpa :
-									    place->key };
-		call_hook(turn, hook, &told);
+		struct hvmi_hook_event told = { .gva = gva, .gpa = gpa };
+		call_hook(turn, hot, &told);
 	}
+}
+
+void call_int3(struct turn *turn, struct place *place, uint64_t gva)
+{
+	call_execute(turn, place->first, gva, place->key, false);
 }
 
 /* Nobody's: the caller's own, or one whose hook has gone. */
@@ -111,10 +115,11 @@ static int finish(struct turn *turn, struct place *place, struct hvmi_error *err
 
 static int breakpoint_event(struct turn *turn, struct hvmi_error *err)
 {
-	struct place *place = place_find(turn->hooks, PLACE_BREAKPOINT, turn->event->gva);
-	if (!place)
+	const struct hvmi_event *e = turn->event;
+	struct hot *first = table_find(&turn->hooks->breakpoints, e->gva);
+	if (!first)
 		return other(turn, err);
-	call_execute(turn, place, turn->event->gva, true);
+	call_execute(turn, first, e->gva, e->gpa, true);
 	return finish(turn, NULL, err);
 }
 
@@ -123,12 +128,11 @@ static int watchpoint_event(struct turn *turn, struct hvmi_error *err)
 	struct place *place = place_watchpoint_at(turn->hooks, turn->event->gva);
 	if (!place)
 		return other(turn, err);
-	for (struct ref *ref = place->first; ref && turn->hooks->events; ref = ref->next) {
-		struct hvmi_hook *hook = ref->hook;
-		if (!hook_awake(turn, hook))
+	for (struct hot *hot = place->first; hot && turn->hooks->events; hot = hot->next) {
+		if (!hook_awake(turn, hot))
 			continue;
-		if (!hook_reached(turn, hook, true)) {
-			hook->filtered++;
+		if (!hook_reached(turn, hot, true)) {
+			hot->hook->filtered++;
 			continue;
 		}
 		struct hvmi_hook_event told = {
@@ -136,7 +140,7 @@ static int watchpoint_event(struct turn *turn, struct hvmi_error *err)
 			.gva = turn->event->gva, .len = turn->event->len,
 			.access = turn->event->access,
 		};
-		call_hook(turn, hook, &told);
+		call_hook(turn, hot, &told);
 	}
 	return finish(turn, NULL, err);
 }
@@ -151,17 +155,17 @@ static bool is_other_root(const struct hvmi_event *e)
 }
 
 /* What the hook wants to know of the writes that its place tells. */
-static bool is_wanted(const struct hvmi_hook *hook, const struct hvmi_event *e)
+static bool is_wanted(const struct hot *hot, const struct hvmi_event *e)
 {
-	switch (hook->kind) {
+	switch (hot->kind) {
 	case HVMI_HOOK_REGISTER:
 	case HVMI_HOOK_MSR:
-		if (hook->flags & HVMI_HOOK_ON_CHANGE && e->old_value == e->new_value)
+		if (hot->flags & HVMI_HOOK_ON_CHANGE && e->old_value == e->new_value)
 			return false;
 		return e->old_value == e->new_value ||
-		       (e->old_value ^ e->new_value) & ~hook->request.ignored;
+		       (e->old_value ^ e->new_value) & ~hot->hook->request.ignored;
 	case HVMI_HOOK_DESCRIPTOR:
-		return !hook->request.reg || hook->request.reg == e->reg;
+		return !hot->hook->request.reg || hot->hook->request.reg == e->reg;
 	case HVMI_HOOK_PROCESS_SWITCH:
 		return is_other_root(e);
 	default:
@@ -171,19 +175,18 @@ static bool is_wanted(const struct hvmi_hook *hook, const struct hvmi_event *e)
 
 static void call_event(struct turn *turn, struct place *place)
 {
-	for (struct ref *ref = place->first; ref && turn->hooks->events; ref = ref->next) {
-		struct hvmi_hook *hook = ref->hook;
-		if (!hook_awake(turn, hook))
+	for (struct hot *hot = place->first; hot && turn->hooks->events; hot = hot->next) {
+		if (!hook_awake(turn, hot))
 			continue;
-		if (!is_wanted(hook, turn->event)) {
-			hook->filtered++;
+		if (!is_wanted(hot, turn->event)) {
+			hot->hook->filtered++;
 			continue;
 		}
 		struct hvmi_hook_event told = {
 			.gva = turn->event->gva, .gpa = turn->event->gpa,
 			.access = turn->event->access,
 		};
-		call_hook(turn, hook, &told);
+		call_hook(turn, hot, &told);
 	}
 }
 
@@ -221,7 +224,7 @@ static int int3_event(struct turn *turn, struct hvmi_error *err)
 	struct place *ours = place_find(hooks, PLACE_INT3, gpa);
 	if (ours && ours->placed) {
 		turn->step_over = ours->step_over;
-		call_execute(turn, ours, e->gva, false);
+		call_int3(turn, ours, e->gva);
 		if (hooks->events && hooks->page_ref_count + hooks->table_count &&
 		    ours->original != INT3)
 			call_accesses(turn, false);
@@ -266,8 +269,8 @@ static int access_event(struct turn *turn, struct hvmi_error *err)
 	if (page->watch_count)
 		follow_note(turn, page);
 	call_accesses(turn, true);
-	for (struct ref *ref = page->first; hooks->events && ref; ref = ref->next)
-		if (hook_awake(turn, ref->hook) && ref->hook->called_at != turn->event->id)
+	for (struct ref *ref = page->parts; hooks->events && ref; ref = ref->next)
+		if (hook_awake(turn, ref->hook->hot) && ref->hook->called_at != turn->event->id)
 			ref->hook->filtered++;
 	return finish(turn, page, err);
 }

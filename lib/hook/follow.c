@@ -46,12 +46,12 @@ uint8_t follow_step_over(uint32_t abilities)
 
 static bool upper_half(const struct hvmi_hook *hook)
 {
-	return hook->space->space->sign_extended && hook->address >> 63;
+	return hook->hot->space->space->sign_extended && hook->address >> 63;
 }
 
 static int add_tie(struct trail *trail, uint64_t gpa, uint64_t value, struct hvmi_error *err)
 {
-	const struct hvmi_space *space = trail->ref->hook->space->space;
+	const struct hvmi_space *space = trail->ref->hook->hot->space->space;
 	struct hvmi_hooks *hooks = trail->ref->hook->hooks;
 	const uint32_t bytes = 1u << space->entry_shift;
 	struct place *page = place_find(hooks, PLACE_PAGE, gpa / FRAME_SIZE * FRAME_SIZE);
@@ -134,9 +134,9 @@ static int add_witness(struct trail *trail, const struct hvmi_walk *walk, struct
 		trail->witness = trail->ties[0].watch;
 		return 0;
 	}
-	uint64_t gpa = find_witness(hook->space);
+	uint64_t gpa = find_witness(hook->hot->space);
 	if (gpa == HVMI_NO_ADDRESS ||
-	    hvmi_vm_read(hook->hooks->vm, gpa, &value, 1u << hook->space->space->entry_shift, NULL))
+	    hvmi_vm_read(hook->hooks->vm, gpa, &value, 1u << hook->hot->space->space->entry_shift, NULL))
 		return 0;
 	int rc = add_tie(trail, gpa, le64toh(value), err);
 	if (!rc)
@@ -247,7 +247,7 @@ static void look_at(struct hvmi_hooks *hooks, const struct place *page)
 static int walk_again(const struct ref *ref, struct hvmi_walk *ret, struct hvmi_error *err)
 {
 	*ret = (struct hvmi_walk){ .size = sizeof(*ret), .gpa = HVMI_NO_ADDRESS };
-	int rc = hvmi_space_walk(ref->hook->space->space, ref->gva, ret, err);
+	int rc = hvmi_space_walk(ref->hook->hot->space->space, ref->gva, ret, err);
 	ref->hook->hooks->walks++;
 	return rc == -EFAULT ? 0 : rc;
 }
@@ -275,7 +275,7 @@ static void moved(struct hvmi_hook *hook)
 {
 	struct hvmi_hooks *hooks = hook->hooks;
 	hook->moves++;
-	if (hook->told_due || !(hook->flags & HVMI_HOOK_TELL_MOVES))
+	if (hook->told_due || !(hook->hot->flags & HVMI_HOOK_TELL_MOVES))
 		return;
 	hook->told_due = true;
 	hook->next_told = hooks->told;
@@ -286,14 +286,14 @@ static void moved(struct hvmi_hook *hook)
 static void end(struct hvmi_hook *hook)
 {
 	struct hvmi_error err;
-	bool stays = upper_half(hook) && !(hook->flags & HVMI_HOOK_ONLY_SPACE);
+	bool stays = upper_half(hook) && !(hook->hot->flags & HVMI_HOOK_ONLY_SPACE);
 	for (uint64_t i = 0; i < hook->ref_count; i++) {
 		struct ref *ref = &hook->refs[i];
 		if (!stays && ref->place && ref_unplace(ref, &err))
 			complain(ref, &err);
 		follow_end(ref);
 	}
-	hook->space->witness = 0;
+	hook->hot->space->witness = 0;
 	hook->follows = stays ? HVMI_HOOK_STATE_FIXED : HVMI_HOOK_STATE_GONE;
 	hook->gpa = stays ? hook->gpa : HVMI_NO_ADDRESS;
 	moved(hook);
@@ -358,8 +358,8 @@ void follow_look(struct hvmi_hooks *hooks, struct vcpu_turn *v)
 	if (v->table)
 		look_at(hooks, v->table);
 	for (size_t i = 0; !v->table && i < pages->room; i++)
-		if (pages->slots[i].place)
-			look_at(hooks, pages->slots[i].place);
+		if (pages->slots[i].value)
+			look_at(hooks, pages->slots[i].value);
 	v->table = NULL;
 	struct trail *changed = take_changed(hooks);
 	if (!changed)
@@ -392,7 +392,7 @@ void follow_tell(struct turn *turn)
 			.flags = HVMI_HOOK_EVENT_MOVED, .gva = hook->address, .gpa = hook->gpa,
 			.state = follow_state(hook),
 		};
-		if (hook->state == HOOK_LIVE)
-			tell_hook(turn, hook, &told);
+		if (hook->hot->state == HOOK_LIVE)
+			tell_hook(turn, hook->hot, &told);
 	}
 }

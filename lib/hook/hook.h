@@ -44,11 +44,11 @@ int plan_make(struct hvmi_vm *vm, uint32_t abilities, const struct hvmi_hook_req
 	      struct hvmi_hook_plan *ret, struct hvmi_error *err);
 
 /* Where something is in a machine: what hooks of the same kind and address share. */
-enum place_type { PLACE_BREAKPOINT, PLACE_INT3, PLACE_PAGE, PLACE_WATCHPOINT, PLACE_EVENT, PLACE_TYPES };
+enum place_type { PLACE_INT3, PLACE_PAGE, PLACE_WATCHPOINT, PLACE_EVENT, PLACE_TYPES };
 
 struct place {
-	uint64_t key;		/* gva, gpa, gpa of the page, gva, place_event_key() */
-	struct ref *first, **last;	/* hooks, in the order they were added */
+	uint64_t key;		/* gpa, gpa of the page, gva, place_event_key() */
+	struct hot *first;	/* hooks, in the order they were added; PAGE: see parts */
 	uint8_t type;
 	bool placed;
 	bool hidden;		/* INT3: in the page's copy */
@@ -57,6 +57,7 @@ struct place {
 	uint64_t patch;		/* INT3: in the journal, or 0 */
 	uint8_t step_over;	/* INT3, PAGE: enum hvmi_step_over */
 	/* PAGE. */
+	struct ref *parts, **last;	/* of hooks, in the order they were added */
 	uint32_t counts[3];	/* refs that want read, write, execute */
 	uint32_t rights;	/* that it has now */
 	uint32_t int3s;
@@ -70,11 +71,11 @@ struct place {
 	struct place *next_spare;
 };
 
-/* A hook at a place. */
+/* A hook, or a part of it, at a place. */
 struct ref {
-	struct ref *next;
+	struct ref *next;	/* PAGE */
 	struct hvmi_hook *hook;
-	struct place *place;
+	struct place *place;	/* NULL: a breakpoint, or nowhere */
 	uint64_t gva;		/* PAGE: of the part in this page */
 	struct trail *trail;	/* of the walk that led here; NULL: it does not follow */
 };
@@ -86,24 +87,34 @@ struct hook_space {
 	struct hook_space *next;
 	struct hvmi_space *space;
 	struct hvmi_space_config config;
+	uint64_t root;		/* root_of() */
 	uint32_t users;
 	uint64_t witness;	/* an entry of the root that lives as long as the space; 0: not known yet */
 };
 
-/* What dispatching needs comes first. */
-struct hvmi_hook {
-	struct ref one;		/* where there is only one */
-	uint64_t address;	/* gva or gpa */
-	uint64_t root;		/* of space: root_of() */
+/*
+ * What most events need of a hook. It is a line of the cache, side by side with those of other hooks, and such
+ * events touch nothing else of a hook.
+ */
+struct hot {
+	struct hot *next;	/* at the same breakpoint or place */
+	struct hvmi_hook *hook;
 	struct hook_space *space;	/* NULL: gpa */
+	hvmi_hook_fn callback;
+	void *context;
+	uint64_t hits, ticks;
 	uint8_t kind, state;
 	uint16_t flags;
 	uint32_t access;
+};
+_Static_assert(sizeof(struct hot) <= 64, "one line");
+
+struct hvmi_hook {
+	struct hot *hot;
+	struct ref one;		/* where there is only one */
+	uint64_t address;	/* gva or gpa */
 	uint64_t serial;
-	hvmi_hook_fn callback;
-	void *context;
-	uint64_t called_at;	/* id of the last event it was called for */
-	uint64_t hits, ticks;
+	uint64_t called_at;	/* ACCESS: id of the last event it was called for */
 	uint64_t last;		/* inclusive */
 	uint64_t other_root;
 	uint64_t filtered, refused;
@@ -131,14 +142,16 @@ static inline bool hook_is_moved(const struct hvmi_hook *hook)
 struct table {
 	struct slot {
 		uint64_t key;
-		struct place *place;	/* NULL: free */
+		void *value;	/* NULL: free */
 	} *slots;
 	size_t count, room;	/* room: 0 or a power of 2 */
 };
-struct place *table_find(const struct table *table, uint64_t key);
+void *table_find(const struct table *table, uint64_t key);
 /* Room for one more, so that table_add() cannot fail. */
 int table_reserve(struct table *table);
-void table_add(struct table *table, struct place *place);
+void table_add(struct table *table, uint64_t key, void *value);
+/* Another value for a key that is there. */
+void table_set(struct table *table, uint64_t key, void *value);
 void table_remove(struct table *table, uint64_t key);
 
 /* Objects of one size, side by side: what is looked up all the time should share few pages. */
@@ -180,8 +193,9 @@ struct hvmi_hooks {
 	struct hvmi_hooks_options options;
 	uint32_t abilities;
 	int fd, wake;		/* an epoll of the events' and an eventfd: something is queued */
-	struct pool hook_pool, place_pool;
-	struct table tables[PLACE_TYPES];
+	struct pool hot_pool, hook_pool, place_pool;
+	struct table tables[PLACE_TYPES];	/* struct place by its key */
+	struct table breakpoints;	/* which are nothing but their hooks: the first struct hot by gva */
 	struct hvmi_hook *live;
 	uint64_t hook_count, place_count, watchpoint_count, page_ref_count, serial;
 	uint32_t shared[SHARED_COUNT];
@@ -293,7 +307,7 @@ int clean_read(struct hvmi_hooks *hooks, struct hvmi_space *space, uint64_t gva,
 	       size_t *done_ret);
 int turn_insn(struct turn *turn, const struct hvmi_insn **ret, struct hvmi_error *err);
 /* Whether an address of a hook is that of a vCPU: see HVMI_HOOK_ONLY_SPACE. */
-bool hook_reached(struct turn *turn, const struct hvmi_hook *hook, bool by_gva);
+bool hook_reached(struct turn *turn, const struct hot *hot, bool by_gva);
 
 /* follow.c: hooks of virtual addresses go where their addresses go. */
 /* How a vCPU gets over a write to page tables; 0: they cannot be watched. */
@@ -318,17 +332,17 @@ void hooks_start_clock(struct hvmi_hooks *hooks);
 uint64_t hooks_ns(const struct hvmi_hooks *hooks, uint64_t ticks);
 int dispatch_event(struct hvmi_hooks *hooks, const struct hvmi_event *event, struct hvmi_error *err);
 /* Call one hook, and take its verdict. @p told has what its kind fills. */
-void call_hook(struct turn *turn, struct hvmi_hook *hook, struct hvmi_hook_event *told);
+void call_hook(struct turn *turn, struct hot *hot, struct hvmi_hook_event *told);
 /* The same without a verdict. */
-void tell_hook(struct turn *turn, struct hvmi_hook *hook, struct hvmi_hook_event *told);
+void tell_hook(struct turn *turn, struct hot *hot, struct hvmi_hook_event *told);
 /* Whether it is to be called at all. One that leaves does so when its transaction is committed. */
-static inline bool hook_awake(const struct turn *turn, const struct hvmi_hook *hook)
+static inline bool hook_awake(const struct turn *turn, const struct hot *hot)
 {
-	return (hook->state == HOOK_LIVE || hook->state == HOOK_LEAVING) &&
-	       hook->serial <= turn->serial;
+	return (hot->state == HOOK_LIVE || hot->state == HOOK_LEAVING) &&
+	       (turn->hooks->serial == turn->serial || hot->hook->serial <= turn->serial);
 }
 /* All EXECUTE hooks at an int3 of ours. */
-void call_execute(struct turn *turn, struct place *place, uint64_t gva, bool by_gva);
+void call_int3(struct turn *turn, struct place *place, uint64_t gva);
 
 /* access.c: call all whose bytes the instruction is going to touch. */
 void call_accesses(struct turn *turn, bool faulted);

@@ -28,6 +28,7 @@ static void free_hooks(struct hvmi_hooks *hooks)
 		close(hooks->fd);
 	if (hooks->wake >= 0)
 		close(hooks->wake);
+	pool_free(&hooks->hot_pool);
 	pool_free(&hooks->hook_pool);
 	pool_free(&hooks->place_pool);
 	free(hooks->vcpus);
@@ -91,7 +92,7 @@ static void drop_transaction(struct hvmi_hooks *hooks)
 		for (uint64_t i = 0; i < hook->ref_count; i++)
 			follow_end(&hook->refs[i]);
 		hooks->live = hook->next;
-		hook->state = HOOK_DEAD;
+		hook->hot->state = HOOK_DEAD;
 		hook->next = hooks->graveyard;
 		hooks->graveyard = hook;
 	}
@@ -165,6 +166,7 @@ HVMI_API int hvmi_hooks_open(struct hvmi_events *events, const struct hvmi_hooks
 	hooks->vm = events->vm;
 	hooks->options = o;
 	hooks->last = &hooks->first;
+	hooks->hot_pool.size = (sizeof(struct hot) + 63) & ~(size_t)63;
 	hooks->hook_pool.size = (sizeof(struct hvmi_hook) + 63) & ~(size_t)63;
 	hooks->place_pool.size = (sizeof(struct place) + 63) & ~(size_t)63;
 	hooks_start_clock(hooks);

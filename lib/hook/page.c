@@ -141,8 +141,8 @@ void pages_resync(struct hvmi_hooks *hooks)
 {
 	const struct table *pages = &hooks->tables[PLACE_PAGE];
 	for (size_t i = 0; i < pages->room; i++)
-		if (pages->slots[i].place && pages->slots[i].place->copy)
-			page_resync(hooks, pages->slots[i].place);
+		if (pages->slots[i].value)
+			page_resync(hooks, pages->slots[i].value);
 }
 
 static int read_original(struct hvmi_hooks *hooks, struct place *place, struct hvmi_error *err)

@@ -27,8 +27,8 @@ static int get_place(struct hvmi_hooks *hooks, enum place_type type, uint64_t ke
 		*place = (struct place){ .key = key, .type = (uint8_t)type,
 					 .rights = HVMI_RIGHT_READ | HVMI_RIGHT_WRITE |
 						   HVMI_RIGHT_EXECUTE };
-		place->last = &place->first;
-		table_add(&hooks->tables[type], place);
+		place->last = &place->parts;
+		table_add(&hooks->tables[type], key, place);
 		hooks->place_count++;
 	}
 	*ret = place;
@@ -38,7 +38,7 @@ static int get_place(struct hvmi_hooks *hooks, enum place_type type, uint64_t ke
 /* It goes, if nobody needs it; whoever looks at it in a callback still may. */
 static void put_place(struct hvmi_hooks *hooks, struct place *place)
 {
-	if (place->first || place->int3s || place->placed)
+	if (place->first || place->parts || place->int3s || place->placed)
 		return;
 	table_remove(&hooks->tables[place->type], place->key);
 	hooks->place_count--;
@@ -63,19 +63,42 @@ void places_reap(struct hvmi_hooks *hooks)
 	}
 }
 
-static void link_ref(struct place *place, struct ref *ref)
+/* A hook joins the list that begins at @p at. */
+static void join(struct hot **at, struct hot *hot)
 {
-	ref->place = place;
-	ref->next = NULL;
-	*place->last = ref;
-	place->last = &ref->next;
+	while (*at)
+		at = &(*at)->next;
+	hot->next = NULL;
+	*at = hot;
 }
 
 /* Its next stays: a callback's loop may stand at it. */
-static void unlink_ref(struct ref *ref)
+static void leave(struct hot **at, const struct hot *hot)
+{
+	while (*at != hot)
+		at = &(*at)->next;
+	*at = hot->next;
+}
+
+static void link_hook(struct place *place, struct ref *ref)
+{
+	ref->place = place;
+	join(&place->first, ref->hook->hot);
+}
+
+static void link_part(struct place *page, struct ref *ref)
+{
+	ref->place = page;
+	ref->next = NULL;
+	*page->last = ref;
+	page->last = &ref->next;
+}
+
+/* As leave(). */
+static void unlink_part(struct ref *ref)
 {
 	struct place *place = ref->place;
-	struct ref **at = &place->first;
+	struct ref **at = &place->parts;
 	while (*at != ref)
 		at = &(*at)->next;
 	*at = ref->next;
@@ -145,7 +168,7 @@ static int page_get(struct hvmi_hooks *hooks, uint64_t gpa, uint8_t step_over, s
 
 static int page_put(struct hvmi_hooks *hooks, struct place *page, struct hvmi_error *err)
 {
-	if (page->first || page->int3s || page->watch_count)
+	if (page->parts || page->int3s || page->watch_count)
 		return 0;
 	int rc = need_both(hooks, SHARED_ACCESS, page->step_over, false, err);
 	if (rc)
@@ -209,15 +232,15 @@ static int place_page(struct hvmi_hook *hook, struct ref *ref, uint64_t gpa, str
 	if (rc)
 		return rc;
 	for (uint32_t i = 0; i < 3; i++)
-		page->counts[i] += hook->access >> i & 1;
+		page->counts[i] += hook->hot->access >> i & 1;
 	rc = page_update(hooks, page, err);
 	if (rc) {
 		for (uint32_t i = 0; i < 3; i++)
-			page->counts[i] -= hook->access >> i & 1;
+			page->counts[i] -= hook->hot->access >> i & 1;
 		page_put(hooks, page, NULL);
 		return rc;
 	}
-	link_ref(page, ref);
+	link_part(page, ref);
 	hooks->page_ref_count++;
 	return 0;
 }
@@ -227,14 +250,14 @@ static int unplace_page(struct hvmi_hook *hook, struct ref *ref, struct hvmi_err
 	struct hvmi_hooks *hooks = hook->hooks;
 	struct place *page = ref->place;
 	for (uint32_t i = 0; i < 3; i++)
-		page->counts[i] -= hook->access >> i & 1;
+		page->counts[i] -= hook->hot->access >> i & 1;
 	int rc = page_update(hooks, page, err);
 	if (rc) {
 		for (uint32_t i = 0; i < 3; i++)
-			page->counts[i] += hook->access >> i & 1;
+			page->counts[i] += hook->hot->access >> i & 1;
 		return rc;
 	}
-	unlink_ref(ref);
+	unlink_part(ref);
 	hooks->page_ref_count--;
 	/* Requests that stay are no harm. */
 	page_put(hooks, page, NULL);
@@ -266,7 +289,7 @@ static int place_int3(struct hvmi_hook *hook, struct ref *ref, uint64_t gpa, str
 	}
 	if (rc)
 		return rc;
-	link_ref(place, ref);
+	link_hook(place, ref);
 	return 0;
 }
 
@@ -274,7 +297,7 @@ static int unplace_int3(struct hvmi_hook *hook, struct ref *ref, struct hvmi_err
 {
 	struct hvmi_hooks *hooks = hook->hooks;
 	struct place *place = ref->place;
-	if (place->first == ref && !ref->next) {
+	if (place->first == hook->hot && !hook->hot->next) {
 		int rc = int3_take(hooks, place, err);
 		if (rc)
 			return rc;
@@ -282,64 +305,80 @@ static int unplace_int3(struct hvmi_hook *hook, struct ref *ref, struct hvmi_err
 			page_put(hooks, place->page, NULL);
 		need_both(hooks, SHARED_INT3, place->step_over, false, NULL);
 	}
-	unlink_ref(ref);
+	leave(&place->first, hook->hot);
 	put_place(hooks, place);
 	return 0;
 }
 
-/* A request of one address: a breakpoint, or a watchpoint. */
-static int place_point(struct hvmi_hook *hook, struct ref *ref, enum place_type type,
-		       const struct hvmi_event_request *request, struct hvmi_error *err)
+/* In a request of events 0 is no address. */
+static int need_address(const struct hvmi_hook *hook, struct hvmi_error *err)
+{
+	return hook->address ? 0 :
+	       hvmi_error_set(err, -ENOTSUP, 0, "%s machines have no breakpoints and watchpoints at "
+			      "address 0", hook->hooks->vm->backend.scheme);
+}
+
+static struct hvmi_event_request breakpoint_at(uint64_t gva)
+{
+	return (struct hvmi_event_request){ .size = sizeof(struct hvmi_event_request),
+					    .kind = HVMI_EVENT_BREAKPOINT, .gva = gva };
+}
+
+static int place_breakpoint(struct hvmi_hook *hook, struct hvmi_error *err)
 {
 	struct hvmi_hooks *hooks = hook->hooks;
-	struct place *place;
-	/* In a request of events it is no address. */
-	if (!hook->address)
-		return hvmi_error_set(err, -ENOTSUP, 0, "%s machines have no breakpoints and "
-				      "watchpoints at address 0", hooks->vm->backend.scheme);
-	int rc = get_place(hooks, type, hook->address, &place, err);
+	const struct hvmi_event_request r = breakpoint_at(hook->address);
+	struct hot *first = table_find(&hooks->breakpoints, hook->address);
+	if (first) {
+		join(&first, hook->hot);
+		return 0;
+	}
+	int rc = need_address(hook, err);
+	if (!rc && table_reserve(&hooks->breakpoints))
+		rc = no_memory(err);
+	if (!rc)
+		rc = hvmi_events_request(hooks->events, &r, err);
 	if (rc)
 		return rc;
-	if (!place->placed) {
-		rc = hvmi_events_request(hooks->events, request, err);
-		if (rc) {
-			put_place(hooks, place);
-			return rc;
-		}
-		place->request = *request;
-		place->placed = true;
-		hooks->watchpoint_count += type == PLACE_WATCHPOINT;
-	}
-	link_ref(place, ref);
+	join(&first, hook->hot);
+	table_add(&hooks->breakpoints, hook->address, first);
+	hooks->place_count++;
 	return 0;
 }
 
-static int unplace_point(struct hvmi_hook *hook, struct ref *ref, struct hvmi_error *err)
+static int unplace_breakpoint(struct hvmi_hook *hook, struct hvmi_error *err)
 {
 	struct hvmi_hooks *hooks = hook->hooks;
-	struct place *place = ref->place;
-	if (place->first == ref && !ref->next) {
-		int rc = hvmi_events_cancel(hooks->events, &place->request, err);
-		if (rc)
-			return rc;
-		place->placed = false;
-		hooks->watchpoint_count -= place->type == PLACE_WATCHPOINT;
+	const struct hvmi_event_request r = breakpoint_at(hook->address);
+	struct hot *first = table_find(&hooks->breakpoints, hook->address);
+	if (first != hook->hot || first->next) {
+		leave(&first, hook->hot);
+		table_set(&hooks->breakpoints, hook->address, first);
+		return 0;
 	}
-	unlink_ref(ref);
-	put_place(hooks, place);
+	int rc = hvmi_events_cancel(hooks->events, &r, err);
+	if (rc)
+		return rc;
+	table_remove(&hooks->breakpoints, hook->address);
+	hooks->place_count--;
 	return 0;
 }
 
 /* Of watchpoints that an access hits, machines tell one: they must not overlap. */
 static int place_watchpoint(struct hvmi_hook *hook, struct ref *ref, struct hvmi_error *err)
 {
-	const struct table *table = &hook->hooks->tables[PLACE_WATCHPOINT];
+	struct hvmi_hooks *hooks = hook->hooks;
+	const struct table *table = &hooks->tables[PLACE_WATCHPOINT];
 	const struct hvmi_event_request r = {
 		.size = sizeof(r), .kind = HVMI_EVENT_WATCHPOINT, .gva = hook->address,
-		.len = hook->last - hook->address + 1, .access = hook->access,
+		.len = hook->last - hook->address + 1, .access = hook->hot->access,
 	};
+	struct place *place;
+	int rc = need_address(hook, err);
+	if (rc)
+		return rc;
 	for (size_t i = 0; i < table->room; i++) {
-		const struct place *p = table->slots[i].place;
+		const struct place *p = table->slots[i].value;
 		if (!p || hook->last < p->request.gva ||
 		    hook->address > p->request.gva + (p->request.len - 1))
 			continue;
@@ -351,17 +390,47 @@ static int place_watchpoint(struct hvmi_hook *hook, struct ref *ref, struct hvmi
 					      "the same range and access, or ranges that do not overlap",
 					      (unsigned long long)p->request.gva);
 	}
-	return place_point(hook, ref, PLACE_WATCHPOINT, &r, err);
+	rc = get_place(hooks, PLACE_WATCHPOINT, hook->address, &place, err);
+	if (rc)
+		return rc;
+	if (!place->placed) {
+		rc = hvmi_events_request(hooks->events, &r, err);
+		if (rc) {
+			put_place(hooks, place);
+			return rc;
+		}
+		place->request = r;
+		place->placed = true;
+		hooks->watchpoint_count++;
+	}
+	link_hook(place, ref);
+	return 0;
+}
+
+static int unplace_watchpoint(struct hvmi_hook *hook, struct ref *ref, struct hvmi_error *err)
+{
+	struct hvmi_hooks *hooks = hook->hooks;
+	struct place *place = ref->place;
+	if (place->first == hook->hot && !hook->hot->next) {
+		int rc = hvmi_events_cancel(hooks->events, &place->request, err);
+		if (rc)
+			return rc;
+		place->placed = false;
+		hooks->watchpoint_count--;
+	}
+	leave(&place->first, hook->hot);
+	put_place(hooks, place);
+	return 0;
 }
 
 struct place *place_watchpoint_at(const struct hvmi_hooks *hooks, uint64_t gva)
 {
 	const struct table *table = &hooks->tables[PLACE_WATCHPOINT];
 	struct place *place = table_find(table, gva);
-	for (size_t i = 0; !place && i < table->room; i++)
-		if (table->slots[i].place &&
-		    gva - table->slots[i].place->request.gva < table->slots[i].place->request.len)
-			place = table->slots[i].place;
+	for (size_t i = 0; !place && i < table->room; i++) {
+		struct place *p = table->slots[i].value;
+		place = p && gva - p->request.gva < p->request.len ? p : NULL;
+	}
 	return place;
 }
 
@@ -384,13 +453,12 @@ static struct hvmi_event_request wanted(const struct place *place)
 		.size = sizeof(r), .kind = (uint32_t)(place->key >> 32), .ignored = UINT64_MAX,
 		.flags = HVMI_REQUEST_ON_CHANGE,
 	};
-	for (const struct ref *ref = place->first; ref; ref = ref->next) {
-		const struct hvmi_hook *hook = ref->hook;
-		if (hook->kind != HVMI_HOOK_PROCESS_SWITCH && !(hook->flags & HVMI_HOOK_ON_CHANGE))
+	for (const struct hot *hot = place->first; hot; hot = hot->next) {
+		if (hot->kind != HVMI_HOOK_PROCESS_SWITCH && !(hot->flags & HVMI_HOOK_ON_CHANGE))
 			r.flags &= ~HVMI_REQUEST_ON_CHANGE;
-		r.flags |= hook->flags & HVMI_HOOK_MAY_DENY ? HVMI_REQUEST_MAY_DENY : 0;
-		r.flags |= hook->flags & HVMI_HOOK_USER ? HVMI_REQUEST_USER : 0;
-		r.ignored &= hook->request.ignored;
+		r.flags |= hot->flags & HVMI_HOOK_MAY_DENY ? HVMI_REQUEST_MAY_DENY : 0;
+		r.flags |= hot->flags & HVMI_HOOK_USER ? HVMI_REQUEST_USER : 0;
+		r.ignored &= hot->hook->request.ignored;
 	}
 	if (r.kind == HVMI_EVENT_REGISTER)
 		r.reg = (uint32_t)place->key;
@@ -437,17 +505,17 @@ static int event_update(struct hvmi_hooks *hooks, struct place *place, struct hv
 static int place_event(struct hvmi_hook *hook, struct ref *ref, struct hvmi_error *err)
 {
 	const struct hvmi_hook_request *r = &hook->request;
-	uint64_t which = hook->kind == HVMI_HOOK_REGISTER ? r->reg :
-			 hook->kind == HVMI_HOOK_PROCESS_SWITCH ? HVMI_X86_CR3 : r->msr;
+	uint64_t which = hook->hot->kind == HVMI_HOOK_REGISTER ? r->reg :
+			 hook->hot->kind == HVMI_HOOK_PROCESS_SWITCH ? HVMI_X86_CR3 : r->msr;
 	struct place *place;
-	int rc = get_place(hook->hooks, PLACE_EVENT, place_event_key(event_of(hook->kind), which),
+	int rc = get_place(hook->hooks, PLACE_EVENT, place_event_key(event_of(hook->hot->kind), which),
 			   &place, err);
 	if (rc)
 		return rc;
-	link_ref(place, ref);
+	link_hook(place, ref);
 	rc = event_update(hook->hooks, place, err);
 	if (rc) {
-		unlink_ref(ref);
+		leave(&place->first, hook->hot);
 		put_place(hook->hooks, place);
 	}
 	return rc;
@@ -456,10 +524,10 @@ static int place_event(struct hvmi_hook *hook, struct ref *ref, struct hvmi_erro
 static int unplace_event(struct hvmi_hook *hook, struct ref *ref, struct hvmi_error *err)
 {
 	struct place *place = ref->place;
-	unlink_ref(ref);
+	leave(&place->first, hook->hot);
 	int rc = event_update(hook->hooks, place, err);
 	if (rc)
-		link_ref(place, ref);
+		link_hook(place, ref);
 	put_place(hook->hooks, place);
 	return rc;
 }
@@ -482,12 +550,12 @@ static int find_gpa(struct hvmi_hook *hook, struct ref *ref, uint64_t *ret, stru
 {
 	struct hvmi_walk walk = { .size = sizeof(walk), .gpa = HVMI_NO_ADDRESS };
 	*ret = ref->gva;
-	if (!hook->space)
+	if (!hook->hot->space)
 		return need_ram(hook, ref->gva, ref->gva, err);
 	/* One that is put back may have waited. */
-	bool again = hook->state != HOOK_PENDING;
-	int rc = hvmi_space_walk(hook->space->space, ref->gva, &walk, err);
-	if (rc && !(rc == -EFAULT && (again || hook->flags & HVMI_HOOK_WAIT)))
+	bool again = hook->hot->state != HOOK_PENDING;
+	int rc = hvmi_space_walk(hook->hot->space->space, ref->gva, &walk, err);
+	if (rc && !(rc == -EFAULT && (again || hook->hot->flags & HVMI_HOOK_WAIT)))
 		return rc;
 	rc = rc ? 0 : need_ram(hook, ref->gva, walk.gpa, err);
 	*ret = rc && again ? HVMI_NO_ADDRESS : walk.gpa;
@@ -525,9 +593,6 @@ int ref_unplace(struct ref *ref, struct hvmi_error *err)
 
 static int place_ref(struct hvmi_hook *hook, struct ref *ref, struct hvmi_error *err)
 {
-	const struct hvmi_event_request breakpoint = {
-		.size = sizeof(breakpoint), .kind = HVMI_EVENT_BREAKPOINT, .gva = hook->address,
-	};
 	uint64_t gpa = HVMI_NO_ADDRESS;
 	if (hook->follows == HVMI_HOOK_STATE_GONE)
 		return 0;
@@ -538,7 +603,7 @@ static int place_ref(struct hvmi_hook *hook, struct ref *ref, struct hvmi_error 
 		hook->gpa = gpa;
 	switch (hook->plan.mechanism) {
 	case HVMI_MECHANISM_BREAKPOINT:
-		return place_point(hook, ref, PLACE_BREAKPOINT, &breakpoint, err);
+		return place_breakpoint(hook, err);
 	case HVMI_MECHANISM_WATCHPOINT:
 		return place_watchpoint(hook, ref, err);
 	case HVMI_MECHANISM_EVENT:
@@ -556,8 +621,9 @@ static int unplace_ref(struct hvmi_hook *hook, struct ref *ref, struct hvmi_erro
 	int rc;
 	switch (hook->plan.mechanism) {
 	case HVMI_MECHANISM_BREAKPOINT:
+		return unplace_breakpoint(hook, err);
 	case HVMI_MECHANISM_WATCHPOINT:
-		return unplace_point(hook, ref, err);
+		return unplace_watchpoint(hook, ref, err);
 	case HVMI_MECHANISM_EVENT:
 		return unplace_event(hook, ref, err);
 	default:
@@ -631,9 +697,11 @@ void places_clear(struct hvmi_hooks *hooks)
 	for (uint32_t type = 0; type < PLACE_TYPES; type++) {
 		struct table *table = &hooks->tables[type];
 		for (size_t i = 0; i < table->room; i++)
-			if (table->slots[i].place)
-				force_out(hooks, table->slots[i].place);
+			if (table->slots[i].value)
+				force_out(hooks, table->slots[i].value);
 		free(table->slots);
 		*table = (struct table){ 0 };
 	}
+	free(hooks->breakpoints.slots);
+	hooks->breakpoints = (struct table){ 0 };
 }

@@ -110,6 +110,7 @@ static int share_space(struct hvmi_hooks *hooks, const struct hvmi_space *space,
 	if (!s)
 		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
 	s->config = config;
+	s->root = root_of(config.root, config.paging);
 	s->users = 1;
 	int rc = hvmi_space_create(hooks->vm, &config, &s->space, err);
 	if (rc) {
@@ -134,6 +135,14 @@ static void leave_space(struct hvmi_hooks *hooks, struct hook_space *space)
 	free(space);
 }
 
+static void put_memory(struct hvmi_hooks *hooks, struct hvmi_hook *hook, struct hot *hot)
+{
+	if (hook)
+		pool_put(&hooks->hook_pool, hook);
+	if (hot)
+		pool_put(&hooks->hot_pool, hot);
+}
+
 int hook_create(struct hvmi_hooks *hooks, const struct hvmi_hook_request *request,
 		struct hvmi_hook **ret, struct hvmi_error *err)
 {
@@ -144,25 +153,28 @@ int hook_create(struct hvmi_hooks *hooks, const struct hvmi_hook_request *reques
 	if (rc)
 		return rc;
 	struct hvmi_hook *hook = pool_get(&hooks->hook_pool);
-	if (!hook)
+	struct hot *hot = pool_get(&hooks->hot_pool);
+	if (!hook || !hot) {
+		put_memory(hooks, hook, hot);
 		return hvmi_error_set(err, -ENOMEM, HVMI_NO_ADDRESS, "out of memory");
-	*hook = (struct hvmi_hook){
-		.address = r.address, .last = r.address + (r.len ? r.len - 1 : 0),
-		.callback = r.callback, .context = r.context, .kind = (uint8_t)r.kind,
+	}
+	*hot = (struct hot){
+		.hook = hook, .callback = r.callback, .context = r.context, .kind = (uint8_t)r.kind,
 		.state = HOOK_PENDING, .flags = (uint16_t)r.flags, .access = r.access,
+	};
+	*hook = (struct hvmi_hook){
+		.hot = hot, .address = r.address, .last = r.address + (r.len ? r.len - 1 : 0),
 		.hooks = hooks, .request = r, .gpa = HVMI_NO_ADDRESS,
 	};
 	rc = plan_make(hooks->vm, hooks->abilities, &r, &hook->plan, err);
 	if (!rc && r.space)
-		rc = share_space(hooks, r.space, &hook->space, err);
+		rc = share_space(hooks, r.space, &hot->space, err);
 	if (rc) {
-		pool_put(&hooks->hook_pool, hook);
+		put_memory(hooks, hook, hot);
 		return rc;
 	}
-	if (hook->space) {
-		hook->root = root_of(hook->space->config.root, hook->space->config.paging);
-		hook->other_root = root_of(r.other_root, hook->space->config.paging);
-	}
+	if (hot->space)
+		hook->other_root = root_of(r.other_root, hot->space->config.paging);
 	hook->follows = hook->plan.flags & HVMI_PLAN_FOLLOWS ? HVMI_HOOK_STATE_FOLLOWS :
 							       HVMI_HOOK_STATE_FIXED;
 	hook->request.space = NULL;
@@ -172,8 +184,8 @@ int hook_create(struct hvmi_hooks *hooks, const struct hvmi_hook_request *reques
 
 void hook_free(struct hvmi_hook *hook)
 {
-	leave_space(hook->hooks, hook->space);
+	leave_space(hook->hooks, hook->hot->space);
 	if (hook->refs != &hook->one)
 		free(hook->refs);
-	pool_put(&hook->hooks->hook_pool, hook);
+	put_memory(hook->hooks, hook, hook->hot);
 }

@@ -135,14 +135,14 @@ static void call_stepper(struct turn *turn)
 {
 	struct vcpu_turn *v = turn->vcpu;
 	struct hvmi_hook *hook = v->stepper;
-	if (!v->steps || !hook || hook->state == HOOK_DEAD) {
+	if (!v->steps || !hook || hook->hot->state == HOOK_DEAD) {
 		v->steps = 0;
 		return;
 	}
 	v->steps--;
 	struct hvmi_hook_event told = { .flags = HVMI_HOOK_EVENT_STEP, .gva = turn->rip,
 					.gpa = HVMI_NO_ADDRESS, .steps_left = v->steps };
-	call_hook(turn, hook, &told);
+	call_hook(turn, hook->hot, &told);
 	if (!turn->hooks->events)
 		return;
 	if (turn->steps)

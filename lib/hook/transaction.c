@@ -19,7 +19,7 @@ static int remember(struct hvmi_hook ***list, size_t *count, size_t *room, struc
 
 static void enlist(struct hvmi_hooks *hooks, struct hvmi_hook *hook)
 {
-	hook->state = HOOK_LIVE;
+	hook->hot->state = HOOK_LIVE;
 	hook->serial = ++hooks->serial;
 	hook->previous = NULL;
 	hook->next = hooks->live;
@@ -39,7 +39,7 @@ static void bury(struct hvmi_hooks *hooks, struct hvmi_hook *hook)
 	if (hook->next)
 		hook->next->previous = hook->previous;
 	hooks->hook_count--;
-	hook->state = HOOK_DEAD;
+	hook->hot->state = HOOK_DEAD;
 	for (uint32_t i = 0; i < hooks->vm->description.vcpus; i++)
 		if (hooks->vcpus[i].stepper == hook)
 			hooks->vcpus[i].stepper = NULL;
@@ -56,7 +56,7 @@ static void forget_transaction(struct hvmi_hooks *hooks, bool failed)
 	for (size_t i = 0; failed && i < hooks->add_count; i++)
 		hook_free(hooks->adds[i]);
 	for (size_t i = 0; failed && i < hooks->remove_count; i++)
-		hooks->removes[i]->state = HOOK_LIVE;
+		hooks->removes[i]->hot->state = HOOK_LIVE;
 	hooks->add_count = hooks->remove_count = 0;
 	hooks->begun = false;
 }
@@ -160,7 +160,7 @@ HVMI_API int hvmi_hook_remove(struct hvmi_hook *hook, struct hvmi_error *err)
 	if (rc)
 		return rc;
 	/* One that this transaction adds just is not added. */
-	for (size_t i = 0; hook->state == HOOK_PENDING && i < hooks->add_count; i++)
+	for (size_t i = 0; hook->hot->state == HOOK_PENDING && i < hooks->add_count; i++)
 		if (hooks->adds[i] == hook) {
 			hooks->add_count--;
 			memmove(&hooks->adds[i], &hooks->adds[i + 1],
@@ -168,21 +168,21 @@ HVMI_API int hvmi_hook_remove(struct hvmi_hook *hook, struct hvmi_error *err)
 			hook_free(hook);
 			return 0;
 		}
-	if (hook->state != HOOK_LIVE)
+	if (hook->hot->state != HOOK_LIVE)
 		return hvmi_error_set(err, -EINVAL, hook->address, "the hook is being removed already");
 	rc = remember(&hooks->removes, &hooks->remove_count, &hooks->remove_room, hook, err);
 	if (rc)
 		return rc;
 	if (hooks->begun)
-		hook->state = HOOK_LEAVING;
+		hook->hot->state = HOOK_LEAVING;
 	return hooks->begun ? 0 : commit(hooks, err);
 }
 
 HVMI_API int hvmi_hook_get_info(const struct hvmi_hook *hook, struct hvmi_hook_info *ret)
 {
 	const struct hvmi_hook_info info = {
-		.size = sizeof(info), .hits = hook->hits, .filtered = hook->filtered,
-		.time_ns = hooks_ns(hook->hooks, hook->ticks), .refused = hook->refused, .kind = hook->kind,
+		.size = sizeof(info), .hits = hook->hot->hits, .filtered = hook->filtered,
+		.time_ns = hooks_ns(hook->hooks, hook->hot->ticks), .refused = hook->refused, .kind = hook->hot->kind,
 		.mechanism = hook->plan.mechanism, .step_over = hook->plan.step_over,
 		.flags = hook->plan.flags, .verdicts = hook->plan.verdicts,
 		.address = hook->address, .gpa = hook->gpa, .state = follow_state(hook),

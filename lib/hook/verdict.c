@@ -48,7 +48,7 @@ static void refuse(struct turn *turn, struct hvmi_hook *hook, const char *why)
 	if (!hook->refused++)
 		vm_log(turn->hooks->vm, HVMI_LOG_WARNING,
 		       "a verdict of the %s hook at 0x%llx cannot be carried out: %s",
-		       hvmi_hook_kind_name(hook->kind), (unsigned long long)hook->address, why);
+		       hvmi_hook_kind_name(hook->hot->kind), (unsigned long long)hook->address, why);
 }
 
 static bool any_registers(const struct hvmi_registers *r)
@@ -129,7 +129,7 @@ static int skip(struct turn *turn, struct hvmi_answer *a, struct hvmi_error *err
 		return 0;
 	bool ours = e->kind == HVMI_EVENT_ACCESS ||
 		    (e->kind == HVMI_EVENT_BREAKPOINT && turn->first &&
-		     turn->first->kind != HVMI_HOOK_BREAKPOINT);
+		     turn->first->hot->kind != HVMI_HOOK_BREAKPOINT);
 	if (ours) {
 		int rc = turn_insn(turn, &insn, err);
 		if (rc)

@@ -255,9 +255,16 @@ START_TEST(callbacks)
 	struct seen seen[3] = { { .then = remove_it, .machine = &m } };
 	struct hvmi_hook_request r = execute(&m, AT_LOAD, seen);
 	seen->hook = add(&m, &r);
+	/* The one behind it is called all the same. */
+	struct seen behind = { .machine = &m };
+	const struct hvmi_hook_request there_too = execute(&m, AT_LOAD, &behind);
+	struct hvmi_hook *stays = add(&m, &there_too);
 	ck_assert_uint_eq(hook_machine_call(&m, 7), 8);
+	ck_assert_int_eq(behind.calls, 1);
 	ck_assert_uint_eq(hook_machine_call(&m, 7), 8);
+	ck_assert_int_eq(behind.calls, 2);
 	ck_assert_int_eq(seen->calls, 1);
+	ck_assert_int_eq(hvmi_hook_remove(stays, &err), 0);
 
 	/* The new one at the same address is not called for what was there before it. */
 	seen->then = add_another;

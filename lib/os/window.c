@@ -4,8 +4,10 @@
 #include "profile/profile.h"
 
 /* Bytes between two members that are rather copied than read past. */
-#define GAP_MAX 192u
+#define GAP_MAX 128u
 #define MEMBER_BYTES_MAX 64u
+/* Of what a pointer leads to. */
+#define BEHIND_BYTES_MAX 64u
 #define OFFSET_MAX 65536u
 
 /* How much of the object itself a member takes; 0: it is not to be had from a copy. */
@@ -27,30 +29,78 @@ static uint8_t whole_bytes(const struct hvmi_member *m)
 		       (uint8_t)m->bytes : 0;
 }
 
-/* false: there is no room. */
+/* A new piece; false: there is no room. */
+static bool plan_piece(struct window_plan *plan, uint32_t from, uint32_t len, uint8_t pointer,
+		       uint32_t *used)
+{
+	if (*used + len > WINDOW_BYTES || plan->piece_count == WINDOW_PIECES)
+		return false;
+	plan->pointers[plan->piece_count] = pointer;
+	plan->pieces[plan->piece_count++] = (struct space_piece){ .from = from, .len = len, .at = *used };
+	*used += len;
+	return true;
+}
+
+/* The last piece reaches to `end` at least; false: there is no room. */
+static bool plan_more(struct window_plan *plan, uint32_t end, uint32_t *used)
+{
+	struct space_piece *last = &plan->pieces[plan->piece_count - 1];
+	uint32_t more = MAX(end, last->from + last->len) - (last->from + last->len);
+	if (*used + more > WINDOW_BYTES)
+		return false;
+	last->len += more;
+	*used += more;
+	return true;
+}
+
+/* What the object itself has of a member; false: there is no room. */
 static bool plan_place(struct window_plan *plan, uint32_t id, uint32_t *used)
 {
 	uint32_t offset = (uint32_t)plan->members[id].hops[0];
-	uint32_t bytes = own_bytes(&plan->members[id]), last = plan->piece_count - 1;
-	uint32_t end = plan->piece_count ? plan->pieces[last].from + plan->pieces[last].len : 0;
-	bool joined = plan->piece_count && offset <= end + GAP_MAX;
-	uint32_t more = joined ? MAX(offset + bytes, end) - end : bytes;
-	if (*used + more > WINDOW_BYTES || (!joined && plan->piece_count == WINDOW_PIECES))
+	uint32_t bytes = own_bytes(&plan->members[id]);
+	const struct space_piece *last = &plan->pieces[MAX(plan->piece_count, 1u) - 1];
+	bool joined = plan->piece_count && offset <= last->from + last->len + GAP_MAX;
+	if (!(joined ? plan_more(plan, offset + bytes, used) :
+		       plan_piece(plan, offset, bytes, WINDOW_OWN, used)))
 		return false;
-	if (!joined) {
-		last = plan->piece_count++;
-		plan->pieces[last].from = offset;
-		plan->pieces[last].at = *used;
-	}
-	plan->pieces[last].len += more;
-	*used += more;
-	plan->places[id].piece = (uint8_t)last;
-	plan->places[id].whole = whole_bytes(&plan->members[id]);
-	plan->places[id].is_signed = plan->members[id].flags & HVMI_TYPE_SIGNED;
-	plan->places[id].behind = plan->members[id].hop_count == 2;
-	plan->places[id].at = (uint16_t)(plan->pieces[last].at + offset - plan->pieces[last].from);
+	last = &plan->pieces[plan->piece_count - 1];
+	plan->places[id].piece = (uint8_t)(plan->piece_count - 1);
+	plan->places[id].at = (uint16_t)(last->at + offset - last->from);
 	plan->places[id].bytes = (uint16_t)bytes;
 	return true;
+}
+
+/* Where the number is that a member is: those near each other behind one pointer are one piece. */
+static void plan_number(struct window_plan *plan, uint32_t id, uint32_t *used)
+{
+	const struct hvmi_member *m = &plan->members[id];
+	const struct space_piece *last = &plan->pieces[plan->piece_count - 1];
+	uint8_t pointer = plan->pointers[plan->piece_count - 1];
+	uint32_t whole = whole_bytes(m), piece = plan->places[id].piece, at = plan->places[id].at;
+	if (m->hop_count == 2) {
+		uint32_t offset = (uint32_t)m->hops[1];
+		bool joined = pointer != WINDOW_OWN &&
+			      plan->members[pointer].hops[0] == m->hops[0] &&
+			      offset + whole - last->from <= BEHIND_BYTES_MAX;
+		if (m->hops[1] >= OFFSET_MAX || !(joined ? plan_more(plan, offset + whole, used) :
+							   plan_piece(plan, offset, whole, (uint8_t)id,
+								      used)))
+			return;
+		piece = plan->piece_count - 1;
+		at = plan->pieces[piece].at + offset - plan->pieces[piece].from;
+	}
+	plan->places[id].whole = (uint8_t)whole;
+	plan->places[id].is_signed = m->flags & HVMI_TYPE_SIGNED;
+	plan->places[id].number_piece = (uint8_t)piece;
+	plan->places[id].number_at = (uint16_t)at;
+}
+
+/* In the order in which they lie in the object, and behind its pointers. */
+static bool lies_before(const struct hvmi_member *a, const struct hvmi_member *b)
+{
+	return a->hops[0] != b->hops[0] ? a->hops[0] < b->hops[0] :
+	       a->hop_count > 1 && b->hop_count > 1 ? a->hops[1] < b->hops[1] :
+						      a->hop_count < b->hop_count;
 }
 
 void window_plan(struct window_plan *plan, const struct hvmi_member *members, const uint8_t *ids,
@@ -62,8 +112,7 @@ void window_plan(struct window_plan *plan, const struct hvmi_member *members, co
 		uint32_t at = plan->count;
 		if (!members[ids[i]].hop_count)
 			continue;
-		/* In the order in which they lie in the object. */
-		for (; at && members[plan->ids[at - 1]].hops[0] > members[ids[i]].hops[0]; at--)
+		for (; at && lies_before(&members[ids[i]], &members[plan->ids[at - 1]]); at--)
 			plan->ids[at] = plan->ids[at - 1];
 		plan->ids[at] = ids[i];
 		plan->count++;
@@ -71,13 +120,40 @@ void window_plan(struct window_plan *plan, const struct hvmi_member *members, co
 	for (uint32_t i = 0; i < plan->count; i++)
 		if (own_bytes(&members[plan->ids[i]]) && !plan_place(plan, plan->ids[i], &used))
 			break;
+	plan->own_count = plan->piece_count;
+	if (plan->own_count)
+		plan->own_len = plan->pieces[plan->own_count - 1].from +
+				plan->pieces[plan->own_count - 1].len;
+	for (uint32_t i = 0; i < plan->count; i++)
+		if (plan->places[plan->ids[i]].bytes && whole_bytes(&members[plan->ids[i]]))
+			plan_number(plan, plan->ids[i], &used);
 }
 
 static const uint8_t *copied(const struct window *window, uint32_t id)
 {
 	const struct window_plan *plan = window->plan;
-	return plan->places[id].bytes && !(window->missing >> plan->places[id].piece & 1) ?
+	return plan->places[id].bytes && window->copied >> plan->places[id].piece & 1 ?
 		       window->bytes + plan->places[id].at : NULL;
+}
+
+bool window_copy(struct window *window, uint32_t piece)
+{
+	const struct space_piece *p = &window->plan->pieces[piece];
+	const uint8_t *pointer;
+	uint64_t object = window->object;
+	if (window->tried >> piece & 1)
+		return window->copied >> piece & 1;
+	window->tried |= 1u << piece;
+	if (window->plan->pointers[piece] != WINDOW_OWN) {
+		pointer = copied(window, window->plan->pointers[piece]);
+		if (!pointer)
+			return false;
+		object = load_le64(pointer);
+	}
+	if (hvmi_space_read(window->space, object + p->from, window->bytes + p->at, p->len, NULL))
+		return false;
+	window->copied |= 1u << piece;
+	return true;
 }
 
 void window_open(struct window *window, const struct window_plan *plan, struct hvmi_space *space,
@@ -86,41 +162,20 @@ void window_open(struct window *window, const struct window_plan *plan, struct h
 	window->plan = plan;
 	window->space = space;
 	window->object = object;
-	window->missing = 0;
-	for (uint32_t i = 0; i < plan->piece_count; i++)
-		if (hvmi_space_read(space, object + plan->pieces[i].from,
-				    window->bytes + plan->pieces[i].at, plan->pieces[i].len, NULL))
-			window->missing |= 1u << i;
-}
-
-static uint64_t whole_number(const uint8_t *bytes, uint32_t len, bool is_signed)
-{
-	if (len == 8)
-		return load_le64(bytes);
-	uint32_t value = load_le32(bytes);
-	return is_signed ? (uint64_t)(int64_t)(int32_t)value : value;
-}
-
-int window_read(const struct window *window, uint32_t id, uint64_t *ret)
-{
-	const struct window_plan *plan = window->plan;
-	const struct hvmi_member *member = &plan->members[id];
-	const uint8_t *bytes = copied(window, id);
-	const uint32_t len = plan->places[id].whole;
-	uint8_t number[8];
-	int rc;
-	if (bytes && len) {
-		if (plan->places[id].behind) {
-			uint64_t at = load_le64(bytes) + member->hops[1];
-			rc = len == 8 ? hvmi_space_read(window->space, at, number, 8, NULL) :
-					hvmi_space_read(window->space, at, number, 4, NULL);
-			if (rc)
-				return rc;
-			bytes = number;
-		}
-		*ret = whole_number(bytes, len, plan->places[id].is_signed);
-		return 0;
+	window->tried = window->copied = 0;
+	if (space_read_pieces(space, object, plan->own_len, plan->pieces, plan->own_count,
+			      window->bytes)) {
+		window->tried = window->copied = (1u << plan->own_count) - 1;
+		return;
 	}
+	for (uint32_t i = 0; i < plan->own_count; i++)
+		window_copy(window, i);
+}
+
+int window_read_any(const struct window *window, uint32_t id, uint64_t *ret)
+{
+	const struct hvmi_member *member = &window->plan->members[id];
+	const uint8_t *bytes = copied(window, id);
 	if (!member->hop_count)
 		return -ENOENT;
 	return bytes ? member_read_copied(member, window->space, bytes, ret) :
@@ -142,7 +197,7 @@ int window_bytes(const struct window *window, uint32_t id, void *buf, size_t len
 	return rc ? rc : hvmi_space_read(window->space, at, buf, len, NULL);
 }
 
-size_t window_marks(const struct window *window, uint8_t marks[WINDOW_MARK_BYTES])
+size_t window_marks(struct window *window, uint8_t marks[WINDOW_MARK_BYTES])
 {
 	const struct window_plan *plan = window->plan;
 	size_t len = 0;

@@ -1,32 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Many members of one object, read by a few copies of the memory around them. */
+/* Many members of one object and of what it points to, read by a few copies of the memory around them. */
 #ifndef HVMI_LIB_WINDOW_H
 #define HVMI_LIB_WINDOW_H
 
 #include <hvmi/profile.h>
 
-#include "util/util.h"
+#include "space/space.h"
 
 #define WINDOW_IDS 64u		/* members are known by numbers below it */
-#define WINDOW_PIECES 8u
+#define WINDOW_PIECES 16u
 #define WINDOW_BYTES 1024u
 #define WINDOW_MARK_BYTES 128u
 
-/* Which pieces of an object hold its members; made once. */
+#define WINDOW_OWN UINT8_MAX
+
+/* Which pieces of an object, and of what its pointers lead to, hold its members; made once. */
 struct window_plan {
 	const struct hvmi_member *members;	/* the operating system's table, by id */
-	uint32_t count, piece_count;
+	uint32_t count, piece_count, own_count;
+	uint32_t own_len;	/* of the object, to the end of the last of its own pieces */
 	uint8_t ids[WINDOW_IDS];
 	uint64_t deep;		/* bits by id: marks follow its pointers */
-	struct {
-		uint32_t from, len, at;	/* offset in the object, bytes, offset in the copy */
-	} pieces[WINDOW_PIECES];
+	struct space_piece pieces[WINDOW_PIECES];	/* the object's own first */
+	uint8_t pointers[WINDOW_PIECES];	/* the id of a member that leads there, or WINDOW_OWN */
 	struct {
 		uint16_t at, bytes;	/* in the copy; 0 bytes: it is not in it */
 		uint8_t piece;
-		uint8_t whole;		/* 4 or 8: a number of so many whole bytes, in the copy or behind
-					 * a pointer in it; 0: anything else */
-		bool is_signed, behind;
+		uint8_t whole;		/* 4 or 8: a number of so many whole bytes; 0: anything else */
+		bool is_signed;
+		uint8_t number_piece;	/* where that number is: of the object, or behind its pointer */
+		uint16_t number_at;
 	} places[WINDOW_IDS];
 };
 
@@ -41,15 +44,38 @@ struct window {
 	const struct window_plan *plan;
 	struct hvmi_space *space;
 	uint64_t object;
-	uint32_t missing;		/* bit i: piece i could not be copied */
+	uint32_t tried, copied;		/* bits of pieces */
 	uint8_t bytes[WINDOW_BYTES];
 };
 
-/* Copy the pieces of an object. What cannot be copied is tried member by member when it is asked for. */
+/*
+ * Copy the pieces of an object; those behind pointers when something of them is asked for. What cannot be copied is
+ * tried member by member.
+ */
 void window_open(struct window *window, const struct window_plan *plan, struct hvmi_space *space,
 		 uint64_t object);
+/* One piece, once; false: it could not be copied. */
+bool window_copy(struct window *window, uint32_t piece);
+/* As window_read(), whatever the member is. */
+int window_read_any(const struct window *window, uint32_t id, uint64_t *ret);
+
 /* As hvmi_member_read(); -ENOENT: the kernel lacks it. */
-int window_read(const struct window *window, uint32_t id, uint64_t *ret);
+static inline int window_read(struct window *window, uint32_t id, uint64_t *ret)
+{
+	const struct window_plan *plan = window->plan;
+	const uint32_t piece = plan->places[id].number_piece, whole = plan->places[id].whole;
+	const uint8_t *bytes = window->bytes + plan->places[id].number_at;
+	if (!whole || (!(window->copied >> piece & 1) && !window_copy(window, piece)))
+		return window_read_any(window, id, ret);
+	if (whole == 8)
+		*ret = load_le64(bytes);
+	else if (plan->places[id].is_signed)
+		*ret = (uint64_t)(int64_t)(int32_t)load_le32(bytes);
+	else
+		*ret = load_le32(bytes);
+	return 0;
+}
+
 /* The bytes of a member that is no number. */
 int window_bytes(const struct window *window, uint32_t id, void *buf, size_t len);
 
@@ -57,6 +83,6 @@ int window_bytes(const struct window *window, uint32_t id, void *buf, size_t len
  * What the members hold, and where pointers in them lead to, not what is there, but for those of
  * plan->deep: bytes in `marks`, or 0 if they could not be read.
  */
-size_t window_marks(const struct window *window, uint8_t marks[WINDOW_MARK_BYTES]);
+size_t window_marks(struct window *window, uint8_t marks[WINDOW_MARK_BYTES]);
 
 #endif

@@ -42,25 +42,44 @@ static inline bool hit_holds(const struct hvmi_space *space, const struct hit *h
 	return holds && !atomic_load_explicit(&guard_lost, memory_order_relaxed);
 }
 
-/* false: nothing was read. */
-static bool read_hit(struct hvmi_space *space, uint64_t gva, void *buf, size_t len)
+static inline __attribute__((always_inline)) void copy_hit(const struct hit *hit, void *buf, size_t len,
+							   const struct space_piece *pieces,
+							   uint32_t count)
+{
+	if (!pieces)
+		memcpy(buf, hit->from, len);
+	for (uint32_t i = 0; i < count; i++)
+		memcpy((uint8_t *)buf + pieces[i].at, hit->from + pieces[i].from, pieces[i].len);
+}
+
+/* All of it, or the pieces; false: nothing was read. */
+static inline __attribute__((always_inline)) bool read_hit(struct hvmi_space *space, uint64_t gva,
+							   void *buf, size_t len,
+							   const struct space_piece *pieces,
+							   uint32_t count)
 {
 	struct hit hit;
 	if (!find_hit(space, gva, len, &hit))
 		return false;
 	struct physmap *map = space->cache->map;
 	if (!map) {
-		memcpy(buf, hit.from, len);
+		copy_hit(&hit, buf, len, pieces, count);
 		return hit_holds(space, &hit);
 	}
 	_Atomic(uint32_t) *inside = physmap_enter(map);
 	bool holds = hit.proof->sequence == atomic_load(&map->sequence);
 	if (holds) {
-		memcpy(buf, hit.from, len);
+		copy_hit(&hit, buf, len, pieces, count);
 		holds = hit_holds(space, &hit);
 	}
 	physmap_exit(inside);
 	return holds;
+}
+
+bool space_read_pieces(struct hvmi_space *space, uint64_t object, size_t len,
+		       const struct space_piece *pieces, uint32_t count, uint8_t *buf)
+{
+	return read_hit(space, object, buf, len, pieces, count);
 }
 
 /* Exactly one of to and from is given. Up to the end of the page at most. */
@@ -107,7 +126,7 @@ static int transfer(struct hvmi_space *space, uint64_t gva, void *to, const void
 static __attribute__((noinline)) int read_any(struct hvmi_space *space, uint64_t gva, void *buf,
 					      size_t len, size_t *done_ret)
 {
-	if (!read_hit(space, gva, buf, len))
+	if (!read_hit(space, gva, buf, len, NULL, 0))
 		return transfer(space, gva, buf, NULL, len, done_ret);
 	if (done_ret)
 		*done_ret = len;

@@ -183,6 +183,17 @@ struct space_use {
 	uint32_t set, way;	/* where, if it is cached */
 	struct walk_record record;	/* if it is not */
 };
+/* Some bytes of an object, and where they go. */
+struct space_piece {
+	uint32_t from, len, at;
+};
+/*
+ * Copy pieces of the first `len` bytes of an object, under one translation; false: they are not all in one
+ * remembered page, and have to be read one by one.
+ */
+bool space_read_pieces(struct hvmi_space *space, uint64_t object, size_t len,
+		       const struct space_piece *pieces, uint32_t count, uint8_t *buf);
+
 /* Times that one translation is tried while the guest changes it. */
 #define SPACE_TRIES 100
 

@@ -159,6 +159,8 @@ static void setup(void)
 	struct linux_os *data = os->data;
 	for (size_t i = 0; i < ARRAY_SIZE(members); i++)
 		member(members[i].member, members[i].word, members[i].bytes);
+	member(LINUX_TASK_PGD, MM, 8);
+	data->members[LINUX_TASK_PGD].hop_count = 2;	/* at the mm's first byte */
 	linux_task_plan(data);
 	data->init_task = HEAD * 8;
 	data->modules = MODULES * 8;

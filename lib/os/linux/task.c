@@ -23,8 +23,8 @@ void linux_task_plan(struct linux_os *data)
 {
 	static const uint8_t ids[] = {
 		LINUX_TASK_STATE, LINUX_TASK_EXIT_STATE, LINUX_TASK_FLAGS, LINUX_TASK_PID,
-		LINUX_TASK_TGID, LINUX_TASK_PPID, LINUX_TASK_COMM, LINUX_TASK_MM, LINUX_TASK_UID,
-		LINUX_TASK_GID, LINUX_TASK_EUID, LINUX_TASK_EGID, LINUX_TASK_START,
+		LINUX_TASK_TGID, LINUX_TASK_PPID, LINUX_TASK_COMM, LINUX_TASK_MM, LINUX_TASK_PGD,
+		LINUX_TASK_UID, LINUX_TASK_GID, LINUX_TASK_EUID, LINUX_TASK_EGID, LINUX_TASK_START,
 		LINUX_TASK_THREADS,
 	};
 	window_plan(&data->task, data->members, ids, ARRAY_SIZE(ids),
@@ -94,49 +94,42 @@ static uint32_t state_letter(uint64_t state, uint64_t exit_state)
 	return (uint8_t)letters[bits ? 64 - __builtin_clzll(bits) : 0];
 }
 
-static void read_ids(const struct window *window, struct hvmi_task *task)
+static void read_ids(struct window *window, struct hvmi_task *task)
 {
-	const struct {
-		enum linux_member member;
-		uint32_t *to;
-	} ids[] = {
-		{ LINUX_TASK_UID, &task->uid },
-		{ LINUX_TASK_GID, &task->gid },
-		{ LINUX_TASK_EUID, &task->euid },
-		{ LINUX_TASK_EGID, &task->egid },
-	};
-	uint64_t values[ARRAY_SIZE(ids)];
-	for (size_t i = 0; i < ARRAY_SIZE(ids); i++)
-		if (window_read(window, ids[i].member, &values[i]))
-			return;
-	for (size_t i = 0; i < ARRAY_SIZE(ids); i++)
-		*ids[i].to = (uint32_t)values[i];
+	uint64_t uid, gid, euid, egid;
+	if (window_read(window, LINUX_TASK_UID, &uid) || window_read(window, LINUX_TASK_GID, &gid) ||
+	    window_read(window, LINUX_TASK_EUID, &euid) ||
+	    window_read(window, LINUX_TASK_EGID, &egid))
+		return;
+	task->uid = (uint32_t)uid;
+	task->gid = (uint32_t)gid;
+	task->euid = (uint32_t)euid;
+	task->egid = (uint32_t)egid;
 	task->valid |= HVMI_TASK_HAS_UID;
 }
 
-static void set_root(const struct hvmi_os *os, struct hvmi_space *space, uint64_t mm,
+/* Of a task with an mm, which has a pgd. */
+static void set_root(const struct hvmi_os *os, struct hvmi_space *space, uint64_t mm, uint64_t pgd,
 		     struct hvmi_task *task)
 {
-	uint64_t pgd;
 	if (mm == 0) {
 		/* A kernel thread borrows whatever is loaded; all of them map the kernel. */
 		if (!(task->flags & HVMI_TASK_KERNEL))
 			return;
 		task->root = os->kernel.root;
-	} else {
-		if (linux_read(os, space, LINUX_MM_PGD, mm, &pgd) || pgd % FRAME_SIZE ||
-		    hvmi_space_translate(space, pgd, &task->root))
-			return;
+	} else if (pgd % FRAME_SIZE || hvmi_space_translate(space, pgd, &task->root)) {
+		return;
 	}
 	task->valid |= HVMI_TASK_HAS_ROOT;
 }
 
 void linux_task_root(const struct hvmi_os *os, struct hvmi_space *space, struct hvmi_task *task)
 {
-	uint64_t mm;
+	uint64_t mm, pgd = 0;
 	task->valid &= ~HVMI_TASK_HAS_ROOT;
-	if (linux_read(os, space, LINUX_TASK_MM, task->object, &mm) == 0)
-		set_root(os, space, mm, task);
+	if (linux_read(os, space, LINUX_TASK_MM, task->object, &mm) == 0 &&
+	    (mm == 0 || linux_read(os, space, LINUX_MM_PGD, mm, &pgd) == 0))
+		set_root(os, space, mm, pgd, task);
 }
 
 static void read_name(const struct hvmi_os *os, const struct window *window, struct hvmi_task *task)
@@ -159,7 +152,7 @@ void linux_task_read(const struct hvmi_os *os, struct hvmi_space *space, uint64_
 		     struct hvmi_task *task)
 {
 	struct window window;
-	uint64_t value, exit_state;
+	uint64_t value, exit_state, pgd = 0;
 	window_open(&window, &linux_data(os)->task, space, object);
 	*task = (struct hvmi_task){ .object = object };
 	if (window_read(&window, LINUX_TASK_PID, &value) == 0) {
@@ -193,8 +186,9 @@ void linux_task_read(const struct hvmi_os *os, struct hvmi_space *space, uint64_
 	}
 	read_name(os, &window, task);
 	read_ids(&window, task);
-	if (window_read(&window, LINUX_TASK_MM, &value) == 0)
-		set_root(os, space, value, task);
+	if (window_read(&window, LINUX_TASK_MM, &value) == 0 &&
+	    (value == 0 || window_read(&window, LINUX_TASK_PGD, &pgd) == 0))
+		set_root(os, space, value, pgd, task);
 }
 
 static int next_process(struct task_iter *iter, uint64_t *task_ret, struct hvmi_error *err)

@@ -15,8 +15,9 @@ void cache_turn(struct space_cache *cache, uint64_t still)
 }
 
 /* Not from the heap: what is not used of it is not there. */
-static struct space_cache *cache_take(struct hvmi_vm *vm, uint64_t still)
+static struct space_cache *cache_take(const struct hvmi_space *space, uint64_t still)
 {
+	struct hvmi_vm *vm = space->vm;
 	struct space_cache *cache = atomic_exchange(&vm->spare_cache, NULL);
 	if (!cache) {
 		cache = mmap(NULL, sizeof(*cache), PROT_READ | PROT_WRITE,
@@ -25,7 +26,10 @@ static struct space_cache *cache_take(struct hvmi_vm *vm, uint64_t still)
 			return NULL;
 	}
 	cache->map = vm->physmap;
-	cache_turn(cache, still);
+	/* Often it was the same space's, of another handle: then what is in it is as good as it was. */
+	if (memcmp(&cache->config, &space->config, sizeof(cache->config)))
+		cache_turn(cache, still);
+	cache->config = space->config;
 	return cache;
 }
 
@@ -151,7 +155,7 @@ void cache_fill(struct hvmi_space *space, uint64_t still, uint64_t gva, uint64_t
 	if (space->config.flags & HVMI_SPACE_UNCACHED)
 		return;
 	if (!space->cache)
-		space->cache = cache_take(space->vm, still);
+		space->cache = cache_take(space, still);
 	if (!space->cache)
 		return;
 	if (space->cache->still != still)

@@ -37,6 +37,7 @@ struct cache_proof {
 };
 
 struct space_cache {
+	struct hvmi_space_config config;	/* whose translations they are */
 	struct physmap *map;	/* without it pointers are good for ever */
 	uint64_t still;		/* hvmi_vm.still of this turn */
 	uint64_t turn;		/* as in the tags, never 0 */

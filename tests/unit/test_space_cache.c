@@ -255,6 +255,41 @@ START_TEST(like_uncached)
 }
 END_TEST
 
+static void replace_space(const struct page_tables *t)
+{
+	hvmi_space_destroy(space);
+	space = page_tables_space(t, HVMI_SPACE_PSE | HVMI_SPACE_NX, 0);
+}
+
+/* The next handle of the same space knows what the one before it knew, and that of another does not. */
+START_TEST(handed_on)
+{
+	struct page_tables others;
+	start(&kinds[_i], HVMI_PAGING_X86_4LEVEL);
+	page_tables_init(&others, vm, HVMI_PAGING_X86_4LEVEL, TABLES + 0x80000);
+	uint64_t gva = 0x7f0000000000, second = gva + FRAME_SIZE;
+	uint64_t entry = page_tables_map(&tables, gva, 0x800000, 1, 0);
+	page_tables_map(&tables, second, 0x801000, 1, 0);
+	page_tables_map(&others, gva, 0x802000, 1, 0);
+	for (uint64_t i = 0; i < 3; i++)
+		put(0x800000 + i * FRAME_SIZE, i);
+	ck_assert_uint_eq(get(gva), 0);
+	ck_assert_uint_eq(get(second), 1);
+	replace_space(&tables);
+	ck_assert_uint_eq(get(second), 1);
+	ck_assert_uint_eq(count(), 2);
+	replace_space(&others);
+	ck_assert_uint_eq(get(gva), 2);
+	ck_assert_uint_eq(count(), 1);
+	replace_space(&tables);
+	ck_assert_uint_eq(get(gva), 0);
+	replace_space(&tables);
+	page_tables_set(&tables, entry, 0x801000 | PT_P);
+	ck_assert_uint_eq(get(gva), 1);
+	stop();
+}
+END_TEST
+
 /* Many at once say what each says alone; also where they overlap, cross pages, or fail. */
 START_TEST(scatter)
 {
@@ -408,6 +443,7 @@ int main(void)
 	tcase_add_loop_test(tcase, pausing, 4, 6);
 	tcase_add_loop_test(tcase, large_pages, 0, (int)ARRAY_SIZE(kinds));
 	tcase_add_loop_test(tcase, like_uncached, 0, 4 * (int)ARRAY_SIZE(kinds));
+	tcase_add_loop_test(tcase, handed_on, 0, (int)ARRAY_SIZE(kinds));
 	tcase_add_loop_test(tcase, scatter, 0, (int)ARRAY_SIZE(kinds));
 	tcase_add_test(tcase, coalescing);
 #ifndef __SANITIZE_THREAD__

@@ -6,12 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include <hvmi/backend.h>
 #include <hvmi/hvmi.h>
 
 #define RAM (16u << 20)
 #define PAGE 4096u
+#define ROOT 0x1000u
 
 static uint64_t memory[RAM / 8];
 static uint32_t machine_flags;
@@ -35,7 +37,8 @@ static int describe_fixed(void *machine, struct hvmi_machine *ret)
 {
 	(void)machine;
 	ret->flags = machine_flags;
-	ret->ranges = 1;
+	ret->arch = HVMI_ARCH_X86;
+	ret->vcpus = ret->ranges = 1;
 	return 0;
 }
 
@@ -60,15 +63,83 @@ static int map_fixed(void *machine, uint32_t index, const void **ret)
 	return 0;
 }
 
+/* Its vCPU comes to a breakpoint when the case says so. */
+#define HOOKS 1000u
+static uint64_t breakpoint;	/* 0: to none */
+
+static int pause_fixed(void *machine, struct hvmi_error *err)
+{
+	(void)machine;
+	(void)err;
+	return 0;
+}
+
+static int capability_fixed(void *machine, uint32_t capability, struct hvmi_error *err)
+{
+	(void)machine;
+	return capability == HVMI_CAN_PAUSE || capability == HVMI_CAN_BREAKPOINTS ||
+	       capability == HVMI_CAN_EVENT + HVMI_EVENT_BREAKPOINT ? 0 :
+	       hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS, "it does not do this");
+}
+
+static int events_open_fixed(void *machine, uint32_t flags, int *fd_ret, struct hvmi_error *err)
+{
+	(void)machine;
+	(void)flags;
+	(void)err;
+	static int fd = -1;
+	fd = fd < 0 ? eventfd(0, EFD_CLOEXEC) : fd;
+	*fd_ret = fd;
+	return 0;
+}
+
+static int event_request_fixed(void *machine, const struct hvmi_event_request *r, struct hvmi_error *err)
+{
+	(void)machine;
+	(void)r;
+	(void)err;
+	return 0;
+}
+
+static int event_next_fixed(void *machine, struct hvmi_event *event, struct hvmi_registers *registers,
+			    struct hvmi_error *err)
+{
+	(void)machine;
+	(void)err;
+	if (!breakpoint)
+		return 0;
+	event->kind = HVMI_EVENT_BREAKPOINT;
+	event->flags = HVMI_EVENT_WAITS;
+	event->gva = breakpoint;
+	hvmi_registers_set(registers, HVMI_X86_RIP, breakpoint);
+	hvmi_registers_set(registers, HVMI_X86_CR3, ROOT);
+	breakpoint = 0;
+	return 1;
+}
+
+static int event_answer_fixed(void *machine, const struct hvmi_event *event,
+			      const struct hvmi_answer *answer, struct hvmi_error *err)
+{
+	(void)machine;
+	(void)event;
+	(void)answer;
+	(void)err;
+	return 0;
+}
+
 static const struct hvmi_backend backend = {
 	.size = sizeof(backend), .scheme = "fixed", .open = open_fixed, .close = close_fixed,
 	.describe = describe_fixed, .range = range_fixed, .read = read_fixed, .map = map_fixed,
+	.pause = pause_fixed, .resume = pause_fixed, .capability = capability_fixed,
+	.events_open = events_open_fixed, .events_close = close_fixed,
+	.event_request = event_request_fixed, .event_cancel = event_request_fixed,
+	.event_next = event_next_fixed, .event_answer = event_answer_fixed,
 };
 
 /* 256 pages of 4 KiB at 0, and one of 2 MiB at 1 GiB. */
 static void make_tables(void)
 {
-	memory[0x1000 / 8] = 0x2003;
+	memory[ROOT / 8] = 0x2003;
 	memory[0x2000 / 8] = 0x3003;
 	memory[0x2008 / 8] = 0x5003;
 	memory[0x3000 / 8] = 0x4003;
@@ -88,6 +159,8 @@ static int ignore(void *context, uint32_t pattern, uint64_t address)
 struct fixture {
 	struct hvmi_vm *vm;
 	struct hvmi_space *space;
+	struct hvmi_events *events;
+	struct hvmi_hooks *hooks;	/* at HOOKS addresses, if the case has events */
 };
 
 static uint64_t small_page(uint64_t i)
@@ -139,6 +212,39 @@ static void search64k(struct fixture *f, uint64_t i)
 	hvmi_search(f->vm, &s, NULL, NULL);
 }
 
+static void no_verdict(void *context, const struct hvmi_hook_event *event, struct hvmi_verdict *verdict)
+{
+	(void)context;
+	(void)event;
+	(void)verdict;
+}
+
+static uint64_t hooked(uint64_t i)
+{
+	return 0x1000 + i * 613 % HOOKS * 64;
+}
+
+static int add_hooks(struct fixture *f)
+{
+	int rc = hvmi_events_open(f->vm, NULL, &f->events, NULL);
+	rc = rc ? rc : hvmi_hooks_open(f->events, NULL, &f->hooks, NULL);
+	for (uint64_t i = 0; !rc && i < HOOKS; i++) {
+		const struct hvmi_hook_request r = {
+			.size = sizeof(r), .kind = HVMI_HOOK_EXECUTE, .space = f->space,
+			.address = hooked(i), .callback = no_verdict,
+		};
+		rc = hvmi_hook_add(f->hooks, &r, NULL, NULL);
+	}
+	return rc;
+}
+
+static void event(struct fixture *f, uint64_t i)
+{
+	breakpoint = hooked(i);
+	if (hvmi_hooks_dispatch(f->hooks, 0, NULL) != 1)
+		exit(1);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(struct fixture *f, uint64_t i);
@@ -153,6 +259,7 @@ static const struct {
 	{ "copy4k", copy4k, HVMI_VM_STATIC, 0 },
 	{ "scatter64", scatter64, HVMI_VM_STATIC, 0 },
 	{ "search64k", search64k, HVMI_VM_STATIC, 0 },
+	{ "event", event, 0, 0 },
 };
 
 int main(int argc, char **argv)
@@ -167,17 +274,20 @@ int main(int argc, char **argv)
 	}
 	machine_flags = cases[which].machine_flags;
 	make_tables();
-	struct hvmi_open_options options = { .size = sizeof(options), .backend = &backend };
-	struct hvmi_space_config config = { .size = sizeof(config), .root = 0x1000,
+	struct hvmi_open_options options = { .size = sizeof(options), .backend = &backend,
+					     .flags = HVMI_OPEN_WRITE };
+	struct hvmi_space_config config = { .size = sizeof(config), .root = ROOT,
 					    .paging = HVMI_PAGING_X86_4LEVEL,
 					    .flags = cases[which].space_flags };
-	struct fixture f;
+	struct fixture f = { .hooks = NULL };
 	if (hvmi_open("fixed:", &options, &f.vm, NULL) ||
-	    hvmi_space_create(f.vm, &config, &f.space, NULL))
+	    hvmi_space_create(f.vm, &config, &f.space, NULL) || (cases[which].run == event && add_hooks(&f)))
 		return 1;
 	uint64_t times = strtoull(argv[2], NULL, 10);
 	for (uint64_t i = 0; i < times; i++)
 		cases[which].run(&f, i);
+	hvmi_hooks_close(f.hooks);
+	hvmi_events_close(f.events);
 	hvmi_space_destroy(f.space);
 	hvmi_close(f.vm);
 	return 0;

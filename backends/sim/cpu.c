@@ -19,7 +19,7 @@ struct insn {
 	size_t len;		/* read so far */
 	size_t have;
 	uint32_t rex;
-	bool rep;
+	bool rep, repne, narrow;	/* prefixes F3, F2, 66 */
 	uint32_t mod, reg, rm;
 	uint64_t address;	/* of a memory operand */
 	enum cpu_result stop;	/* set when something says that it ends here */
@@ -282,7 +282,52 @@ static bool copy_string(struct insn *i, uint64_t *rip)
 	++*to;
 	if (i->rep && --*count)
 		*rip -= i->len;
+	i->probe->runs[i->probe->vcpu].pass.turns++;
 	return true;
+}
+
+/* One turn of scasb; repeated, until it finds the byte, or another one. */
+static bool scan_string(struct insn *i, uint64_t *rip)
+{
+	uint8_t byte = 0;
+	uint64_t *count = gpr(i, 1), *at = gpr(i, 7);
+	bool repeated = i->rep || i->repne;
+	if (repeated && !*count)
+		return true;
+	if (!touch(i, *at, 1, HVMI_RIGHT_READ) || !transfer(i, *at, &byte, 1, false))
+		return false;
+	++*at;
+	set_zero_flag(i, (uint8_t)*gpr(i, 0) ^ byte);
+	bool equal = byte == (uint8_t)*gpr(i, 0);
+	if (repeated && --*count && equal != i->repne)
+		*rip -= i->len;
+	i->probe->runs[i->probe->vcpu].pass.turns = PROBE_TURNS;
+	return true;
+}
+
+/* mov of 8 bits, or of 16, to a register. */
+static bool load_part(struct insn *i, uint32_t len)
+{
+	uint64_t value = 0;
+	if (!modrm(i) || i->mod == 3)
+		return i->stopped ? false : stop(i, CPU_UNKNOWN);
+	if (!touch(i, i->address, len, HVMI_RIGHT_READ) ||
+	    !transfer(i, i->address, &value, len, false))
+		return false;
+	memcpy(gpr(i, i->reg), &value, len);
+	return true;
+}
+
+/* movups, and movdqu, which cannot be emulated. */
+static bool move_vector(struct insn *i, bool store, bool known)
+{
+	if (!known && probe_answered(i->probe, HVMI_ANSWER_EMULATE))
+		return stop(i, CPU_UNKNOWN);
+	if (!modrm(i) || i->mod == 3)
+		return i->stopped ? false : stop(i, CPU_UNKNOWN);
+	uint8_t *xmm = i->probe->runs[i->probe->vcpu].xmm[i->reg];
+	return touch(i, i->address, 16, store ? HVMI_RIGHT_WRITE : HVMI_RIGHT_READ) &&
+	       transfer(i, i->address, xmm, 16, store);
 }
 
 static const struct hvmi_event_request *register_request(const struct sim_probe *probe,
@@ -498,6 +543,11 @@ static bool two_bytes(struct insn *i)
 				  i->reg & 2);
 	case 0x01:
 		return system_group(i);
+	case 0x10:
+	case 0x11:
+		return move_vector(i, opcode == 0x11, true);
+	case 0x6f:
+		return i->rep ? move_vector(i, false, false) : stop(i, CPU_UNKNOWN);
 	case 0x1e:
 	case 0x1f:
 		return modrm(i);
@@ -519,7 +569,11 @@ static bool one_byte(struct insn *i, uint8_t opcode, uint64_t *rip)
 	uint32_t number = (opcode & 7) | (i->rex & 1) << 3;
 	uint64_t value;
 	switch (opcode) {
+	case 0x8a:
+		return load_part(i, 1);
 	case 0x01: case 0x09: case 0x31: case 0x83: case 0x89: case 0x8b:
+		if (i->narrow)
+			return opcode == 0x8b ? load_part(i, 2) : stop(i, CPU_UNKNOWN);
 		return move(i, opcode);
 	case 0x0d:
 		*gpr(i, 0) |= immediate(i, 4);
@@ -540,6 +594,8 @@ static bool one_byte(struct insn *i, uint8_t opcode, uint64_t *rip)
 		return pop(i, &i->regs[HVMI_X86_RFLAGS]);
 	case 0xa4:
 		return copy_string(i, rip);
+	case 0xae:
+		return scan_string(i, rip);
 	case 0xb8: case 0xb9: case 0xba: case 0xbb: case 0xbc: case 0xbd: case 0xbe: case 0xbf:
 		value = (uint32_t)immediate(i, 4);
 		*gpr(i, number) = value;
@@ -631,9 +687,14 @@ enum cpu_result cpu_execute(struct sim *sim)
 	if (!fetch(&i))
 		return i.stop;
 	uint8_t opcode = next_byte(&i);
-	for (; opcode == 0xf3 || (opcode & 0xf0) == 0x40; opcode = next_byte(&i)) {
+	for (; opcode == 0xf3 || opcode == 0xf2 || opcode == 0x66 || (opcode & 0xf0) == 0x40;
+	     opcode = next_byte(&i)) {
 		if (opcode == 0xf3)
 			i.rep = true;
+		else if (opcode == 0xf2)
+			i.repne = true;
+		else if (opcode == 0x66)
+			i.narrow = true;
 		else
 			i.rex = opcode;
 	}

@@ -172,13 +172,15 @@ static int reach_breakpoint(struct sim *sim, uint64_t rip)
 static void executed(struct sim *sim)
 {
 	struct run *run = busy_run(sim->probe);
+	bool emulated = run->pass.flags & HVMI_ANSWER_EMULATE;
 	if (run->fast_step) {
 		run->view = run->next_view;
 		run->fast_step = false;
 	}
-	if (run->pass.rip != registers_of(sim)[HVMI_X86_RIP])
+	if (run->pass.turns >= PROBE_TURNS || run->pass.rip != registers_of(sim)[HVMI_X86_RIP])
 		run->pass = (struct pass){ .rip = registers_of(sim)[HVMI_X86_RIP] };
-	if (!run->step)
+	/* A step is one of the processor's. */
+	if (!run->step || emulated)
 		return;
 	for (size_t i = 0; i < sim->probe->request_count; i++) {
 		const struct hvmi_event_request *r = &sim->probe->requests[i];
@@ -320,7 +322,9 @@ void probe_events_close(void *machine)
 	probe->request_count = probe->head = probe->queued = 0;
 	for (size_t i = 0; i < sim->vcpu_count; i++) {
 		struct run *run = &probe->runs[i];
-		*run = (struct run){ .inject = run->inject, .injection = run->injection };
+		struct run left = { .inject = run->inject, .injection = run->injection };
+		memcpy(left.xmm, run->xmm, sizeof(left.xmm));
+		*run = left;
 	}
 	views_free(probe);
 	probe_run(sim);
@@ -436,15 +440,22 @@ int probe_event_answer(void *machine, const struct hvmi_event *event,
 	uint64_t rip = vcpu->values[HVMI_X86_RIP];
 	if (run->pass.rip != rip)
 		run->pass = (struct pass){ .rip = rip };
+	/* An access that is allowed by now is made by the processor. */
+	uint32_t flags = answer->flags, rights;
+	if (event->kind == HVMI_EVENT_ACCESS && !(flags & HVMI_ANSWER_INSN_DATA) &&
+	    probe_rights(sim, event->vcpu, event->gpa, &rights) &&
+	    (rights & event->access) == event->access)
+		flags &= ~(HVMI_ANSWER_EMULATE | HVMI_ANSWER_EMULATE_NO_WRITE |
+			   HVMI_ANSWER_READ_DATA);
 	/* What an answer says of the instruction is for where it was asked. */
 	uint64_t asked;
 	if (hvmi_registers_get(event->registers, HVMI_X86_RIP, &asked) == 0 && asked == rip) {
 		bool by_address = event->kind == HVMI_EVENT_BREAKPOINT && !event->insn_length;
 		if (by_address || GOES_ON >> event->kind & 1)
 			run->pass.told |= 1u << event->kind;
-		run->pass.flags = answer->flags;
+		run->pass.flags = flags;
 		run->pass.data_len = 0;
-		if (answer->flags & (HVMI_ANSWER_READ_DATA | HVMI_ANSWER_INSN_DATA)) {
+		if (flags & (HVMI_ANSWER_READ_DATA | HVMI_ANSWER_INSN_DATA)) {
 			memcpy(run->pass.data, answer->data, answer->data_len);
 			run->pass.data_len = answer->data_len;
 		}

@@ -38,11 +38,15 @@ struct queued {
 	struct hvmi_registers registers;
 };
 
+/* Turns of a string instruction that one emulation does at most, as Xen's. */
+#define PROBE_TURNS 4096u
+
 /* What was answered for the instruction that a vCPU stands before; ends with it. */
 struct pass {
 	uint64_t rip;
 	uint32_t told;		/* kinds whose event was answered, by bit */
 	uint32_t flags;		/* HVMI_ANSWER_* of those answers */
+	uint32_t turns;		/* of a string instruction that were emulated */
 	uint8_t data[HVMI_ANSWER_DATA_MAX];
 	uint32_t data_len;
 };
@@ -57,6 +61,7 @@ struct run {
 	bool confirm;
 	struct hvmi_injection injection;
 	struct pass pass;
+	uint8_t xmm[16][16];
 };
 
 struct sim_probe {
@@ -98,6 +103,9 @@ void cpu_deliver(struct sim *sim, uint32_t vector, uint64_t cr2);
 
 /* Where gpa is in the view that the vCPU is in; NULL: nowhere. */
 uint8_t *probe_page(struct sim *sim, uint64_t gpa, uint32_t *rights_ret);
+
+/* What a vCPU may do with a page in its view; false: there is none. */
+bool probe_rights(struct sim *sim, uint32_t vcpu, uint64_t gpa, uint32_t *ret);
 
 const struct hvmi_event_request *probe_request(const struct sim_probe *probe, uint32_t kind);
 

@@ -43,6 +43,11 @@ uint8_t *probe_page(struct sim *sim, uint64_t gpa, uint32_t *rights_ret)
 	return frame_at(sim, gpa);
 }
 
+bool probe_rights(struct sim *sim, uint32_t vcpu, uint64_t gpa, uint32_t *ret)
+{
+	return probe_view_get_rights(sim, sim->probe->runs[vcpu].view, gpa, ret, NULL) == 0;
+}
+
 void views_free(struct sim_probe *probe)
 {
 	for (size_t i = 0; i < PROBE_VIEWS_MAX; i++)

@@ -70,6 +70,11 @@ enum hvmi_hook_mechanism {
 	HVMI_MECHANISM_WATCHPOINT = 5,
 	/** The machine has an event of this kind. */
 	HVMI_MECHANISM_EVENT = 6,
+	/**
+	 * An int3 in the guest's memory, in a page from which the rights to read and write are taken: what
+	 * its instructions read there is what belongs there, and what they write belongs there then.
+	 */
+	HVMI_MECHANISM_CLOAKED_INT3 = 7,
 	HVMI_MECHANISM_END
 };
 
@@ -90,7 +95,11 @@ enum hvmi_step_over {
 	HVMI_STEP_OVER_END
 };
 
-/** hvmi_hook_request.flags: refuse a mechanism that the guest could notice by reading memory or flags. */
+/**
+ * hvmi_hook_request.flags: refuse a mechanism that the guest could notice by reading memory or flags. What
+ * reads memory past its processors' page rights, as devices do, is another matter: docs/hooks.md, "Cloaked
+ * int3s".
+ */
 #define HVMI_HOOK_STEALTH 1u
 /**
  * hvmi_hook_request.flags: only vCPUs whose page-table root is that of the space. Without it all for
@@ -276,7 +285,7 @@ struct hvmi_hook_plan {
 	uint32_t verdicts;	/**< a bit for each enum hvmi_verdict_action that can be had */
 };
 
-/** hvmi_hook_plan.flags: nothing in the guest's memory or flags shows it. */
+/** hvmi_hook_plan.flags: no instruction of the guest's finds it in memory or flags. */
 #define HVMI_PLAN_STEALTH 1u
 /** hvmi_hook_plan.flags: the event comes after the access. */
 #define HVMI_PLAN_AFTER 2u

@@ -51,25 +51,36 @@ static void call_page(struct turn *turn, struct place *page, const struct piece 
 	}
 }
 
-/* Of a string instruction what it touches before the next event can come. */
-static struct hvmi_insn_access next_turn(const struct turn *turn, const struct hvmi_insn_access *all)
+static bool goes_down(const struct turn *turn)
+{
+	uint64_t flags = 0;
+	hvmi_registers_get(turn->event->registers, HVMI_X86_RFLAGS, &flags);
+	return flags & RFLAGS_DF;
+}
+
+struct hvmi_insn_access access_begin(const struct turn *turn, const struct hvmi_insn_access *all,
+				     uint64_t most)
 {
 	struct hvmi_insn_access now = *all;
-	uint64_t flags = 0;
 	if (!all->unit || all->unit >= all->len)
 		return now;
-	hvmi_registers_get(turn->event->registers, HVMI_X86_RFLAGS, &flags);
-	bool down = flags & RFLAGS_DF;
-	/* One that is emulated goes on as far as the page. */
-	uint64_t first = down ? all->gva + all->len - all->unit : all->gva;
-	uint64_t room = down ? first % FRAME_SIZE + all->unit : FRAME_SIZE - first % FRAME_SIZE;
-	now.len = turn->step_over == HVMI_STEP_OVER_EMULATE ? MIN(MAX(room, all->unit), all->len) :
-							      all->unit;
-	now.gva = down ? first + all->unit - now.len : first;
+	now.len = MIN(MAX(most, all->unit), all->len);
+	now.gva = goes_down(turn) ? all->gva + all->len - now.len : all->gva;
 	return now;
 }
 
-static bool piece_gpa(struct turn *turn, uint64_t gva, uint64_t *ret)
+/* Of a string instruction what it touches before the next event can come. */
+static struct hvmi_insn_access next_turn(const struct turn *turn, const struct hvmi_insn_access *all)
+{
+	struct hvmi_insn_access one = access_begin(turn, all, all->unit);
+	if (!all->unit || turn->step_over != HVMI_STEP_OVER_EMULATE)
+		return one;
+	/* One that is emulated goes on as far as the page. */
+	uint64_t at = one.gva % FRAME_SIZE;
+	return access_begin(turn, all, goes_down(turn) ? at + all->unit : FRAME_SIZE - at);
+}
+
+bool access_gpa(struct turn *turn, uint64_t gva, uint64_t *ret)
 {
 	const struct hvmi_event *e = turn->event;
 	struct hvmi_space *space;
@@ -90,7 +101,7 @@ static void call_access(struct turn *turn, const struct hvmi_insn_access *access
 	for (uint64_t done = 0; done < access->len && hooks->events; done += p.len) {
 		p.gva = access->gva + done;
 		p.len = MIN(access->len - done, FRAME_SIZE - p.gva % FRAME_SIZE);
-		if (!piece_gpa(turn, p.gva, &p.gpa)) {
+		if (!access_gpa(turn, p.gva, &p.gpa)) {
 			p.before = HVMI_NO_ADDRESS;
 			continue;
 		}
@@ -126,7 +137,8 @@ static void call_covered_int3(struct turn *turn)
 	bool walk = e->flags & HVMI_EVENT_IN_PAGE_WALK;
 	struct place *place = walk ? place_at(turn) : e->access & HVMI_RIGHT_EXECUTE ?
 		place_find(turn->hooks, PLACE_INT3, e->gpa) : NULL;
-	if (place && place->placed && place != turn->vcpu->lifted)
+	if (place && place->placed &&
+	    !step_has_lifted(turn->vcpu, place->cloaked ? place->page : place))
 		call_int3(turn, place, walk ? turn->rip : e->gva);
 }
 

@@ -43,7 +43,7 @@ int clean_read(struct hvmi_hooks *hooks, struct hvmi_space *space, uint64_t gva,
 		if (bytes[i] != INT3 || hvmi_space_translate(space, gva + i, &gpa))
 			continue;
 		const struct place *place = place_find(hooks, PLACE_INT3, gpa);
-		if (place && place->placed && !place->hidden)
+		if (place && place->placed && !place->hidden && !place->away)
 			bytes[i] = place->original;
 	}
 	return rc;
@@ -99,6 +99,19 @@ int turn_insn(struct turn *turn, const struct hvmi_insn **ret, struct hvmi_error
 	if (!turn->insn_rc)
 		*ret = &turn->insn;
 	return turn->insn_rc;
+}
+
+bool turn_lies_in(struct turn *turn, const struct place *page)
+{
+	const struct hvmi_insn *insn;
+	struct hvmi_space *space;
+	bool known = turn_insn(turn, &insn, NULL) == 0;
+	uint64_t first = known ? insn->gva : turn->rip, gpa;
+	uint64_t last = first + (known ? insn->len : HVMI_INSN_BYTES) - 1;
+	if (cpu_space(turn, &space, NULL))
+		return true;
+	return (hvmi_space_translate(space, first, &gpa) == 0 && gpa - page->key < FRAME_SIZE) ||
+	       (hvmi_space_translate(space, last, &gpa) == 0 && gpa - page->key < FRAME_SIZE);
 }
 
 bool hook_reached(struct turn *turn, const struct hot *hot, bool by_gva)

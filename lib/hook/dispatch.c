@@ -265,6 +265,11 @@ static int access_event(struct turn *turn, struct hvmi_error *err)
 	}
 	if (!page)
 		return other(turn, err);
+	/* Its int3s are away for a step: who has done it puts them back, others come again. */
+	if (page_forbids(page, turn->event->access)) {
+		step_meet(turn, page);
+		return hvmi_events_answer(hooks->events, turn->event, &again, err);
+	}
 	turn->step_over = page->step_over;
 	if (page->watch_count)
 		follow_note(turn, page);

@@ -52,18 +52,22 @@ struct place {
 	uint8_t type;
 	bool placed;
 	bool hidden;		/* INT3: in the page's copy */
+	bool cloaked;		/* INT3: in the guest's memory, where it does not see it */
+	bool away;		/* INT3 in the guest's memory: it is not there for a while */
 	uint8_t original;	/* INT3 */
-	struct place *page;	/* of a hidden int3 */
+	struct place *page;	/* of a hidden or cloaked int3 */
 	uint64_t patch;		/* INT3: in the journal, or 0 */
 	uint8_t step_over;	/* INT3, PAGE: enum hvmi_step_over */
+	uint32_t lifters;	/* INT3, PAGE: vCPUs that are getting over it while it is away */
 	/* PAGE. */
 	struct ref *parts, **last;	/* of hooks, in the order they were added */
 	uint32_t counts[3];	/* refs that want read, write, execute */
-	uint32_t rights;	/* that it has now */
-	uint32_t int3s;
+	uint32_t rights;	/* that it has, but while it is lifted: */
+	uint32_t lifted_rights;
+	uint32_t int3s;		/* hidden or cloaked */
 	uint64_t copy_gpa;
 	uint8_t *copy;		/* NULL: none */
-	uint64_t *marks;	/* a bit for each byte with an int3 in the copy */
+	uint64_t *marks;	/* a bit for each byte with such an int3; NULL: none */
 	struct watch *watches;	/* entries of page tables in it that hooks depend on */
 	uint32_t watch_count;
 	/* EVENT, WATCHPOINT: what was asked of the machine. */
@@ -136,7 +140,8 @@ static inline bool hook_is_moved(const struct hvmi_hook *hook)
 {
 	return hook->plan.mechanism == HVMI_MECHANISM_PAGE ||
 	       hook->plan.mechanism == HVMI_MECHANISM_INT3 ||
-	       hook->plan.mechanism == HVMI_MECHANISM_HIDDEN_INT3;
+	       hook->plan.mechanism == HVMI_MECHANISM_HIDDEN_INT3 ||
+	       hook->plan.mechanism == HVMI_MECHANISM_CLOAKED_INT3;
 }
 
 struct table {
@@ -162,11 +167,16 @@ struct pool {
 	size_t left;		/* objects at fresh */
 };
 
+/* Places that are away for one instruction at most: of its pages, if it touches more, those come one by one. */
+#define LIFTED_MAX 48u
+
 /* What is between a vCPU's events. */
 struct vcpu_turn {
 	bool over;		/* single-stepped in view 0, over something of ours */
 	uint32_t back;		/* the view it came from */
-	struct place *lifted;	/* an int3 that is away for the step */
+	struct place *lifted[LIFTED_MAX];	/* what is away for the step */
+	uint32_t lifted_count;
+	uint64_t lifted_at;	/* rip */
 	bool trap_flag;		/* for that step we set RFLAGS.TF */
 	bool wrote;		/* to pages that have copies */
 	bool tables;		/* to watched page tables: */
@@ -197,7 +207,7 @@ struct hvmi_hooks {
 	struct table tables[PLACE_TYPES];	/* struct place by its key */
 	struct table breakpoints;	/* which are nothing but their hooks: the first struct hot by gva */
 	struct hvmi_hook *live;
-	uint64_t hook_count, place_count, watchpoint_count, page_ref_count, serial;
+	uint64_t hook_count, place_count, watchpoint_count, page_ref_count, cloak_count, serial;
 	uint32_t shared[SHARED_COUNT];
 	uint32_t view;		/* HVMI_VIEW_HOST: none */
 	struct vcpu_turn *vcpus;
@@ -291,6 +301,8 @@ struct place *place_watchpoint_at(const struct hvmi_hooks *hooks, uint64_t gva);
 int shared_need(struct hvmi_hooks *hooks, enum shared what, struct hvmi_error *err);
 int shared_release(struct hvmi_hooks *hooks, enum shared what, struct hvmi_error *err);
 int view_need(struct hvmi_hooks *hooks, struct hvmi_error *err);
+/* The first byte with an int3 at or behind one in a page with marks; FRAME_SIZE: none. */
+uint32_t next_mark(const struct place *page, uint32_t at);
 /* Rights and copy as its counts say. */
 int page_update(struct hvmi_hooks *hooks, struct place *page, struct hvmi_error *err);
 /* The guest wrote to a page that has a copy: copy again, patch again. */
@@ -298,6 +310,17 @@ void page_resync(struct hvmi_hooks *hooks, struct place *page);
 void pages_resync(struct hvmi_hooks *hooks);
 int int3_put(struct hvmi_hooks *hooks, struct place *place, struct hvmi_error *err);
 int int3_take(struct hvmi_hooks *hooks, struct place *place, struct hvmi_error *err);
+/*
+ * Have a place be away, and put it back. A page has other rights meanwhile, and its cloaked int3s are not
+ * in it; at no moment does somebody see them, or get past them.
+ */
+int place_lift(struct hvmi_hooks *hooks, struct place *place, uint32_t rights, struct hvmi_error *err);
+int place_return(struct hvmi_hooks *hooks, struct place *place, struct hvmi_error *err);
+/* Whether somebody has to wait until its int3s are back. */
+static inline bool page_forbids(const struct place *page, uint32_t access)
+{
+	return page->lifters && page->marks && access & ~page->lifted_rights;
+}
 
 /* cpu.c: what a vCPU sees. */
 /* The space that it is in; ours, for a while. */
@@ -306,6 +329,8 @@ int cpu_space(struct turn *turn, struct hvmi_space **ret, struct hvmi_error *err
 int clean_read(struct hvmi_hooks *hooks, struct hvmi_space *space, uint64_t gva, void *buf, size_t len,
 	       size_t *done_ret);
 int turn_insn(struct turn *turn, const struct hvmi_insn **ret, struct hvmi_error *err);
+/* Whether the instruction has bytes in a page. */
+bool turn_lies_in(struct turn *turn, const struct place *page);
 /* Whether an address of a hook is that of a vCPU: see HVMI_HOOK_ONLY_SPACE. */
 bool hook_reached(struct turn *turn, const struct hot *hot, bool by_gva);
 
@@ -346,6 +371,17 @@ void call_int3(struct turn *turn, struct place *place, uint64_t gva);
 
 /* access.c: call all whose bytes the instruction is going to touch. */
 void call_accesses(struct turn *turn, bool faulted);
+/* Where an address that the instruction touches is. */
+bool access_gpa(struct turn *turn, uint64_t gva, uint64_t *ret);
+/* Of a string instruction the first @p most bytes or so that it touches; of others all. */
+struct hvmi_insn_access access_begin(const struct turn *turn, const struct hvmi_insn_access *all,
+				     uint64_t most);
+
+/* cloak.c */
+/* Bytes of an answer's data that the library makes. */
+#define CLEAN_MAX 64u
+/* Have the instruction that is going to be emulated not see cloaked int3s, nor write over them. */
+void cloak_prepare(struct turn *turn, struct hvmi_answer *answer, uint8_t clean[CLEAN_MAX]);
 
 /* verdict.c */
 void verdict_merge(struct turn *turn, struct hvmi_hook *hook, const struct hvmi_verdict *verdict);
@@ -358,8 +394,15 @@ int pass_on(struct turn *turn, struct hvmi_error *err);
 /* An int3 of ours at the instruction. */
 struct place *place_at(struct turn *turn);
 /* How the vCPU gets over a place; @p clean is room for what the answer points to. */
-int step_over(struct turn *turn, struct place *place, struct hvmi_answer *answer, uint8_t clean[16],
-	      struct hvmi_error *err);
+int step_over(struct turn *turn, struct place *place, struct hvmi_answer *answer,
+	      uint8_t clean[CLEAN_MAX], struct hvmi_error *err);
+/* A place is away from now on, until the vCPU has done its step. */
+int step_lift(struct turn *turn, struct place *place, uint32_t rights, struct hvmi_error *err);
+bool step_has_lifted(const struct vcpu_turn *vcpu, const struct place *place);
+/* The vCPU needs none of what is away for it any more. */
+void step_put_back(struct hvmi_hooks *hooks, struct vcpu_turn *vcpu);
+/* A vCPU has come to what it is not to get past: is what it waits for over? */
+void step_meet(struct turn *turn, const struct place *page);
 int step_event(struct turn *turn, struct hvmi_error *err);
 /* Whether a debug exception is the end of a step of ours; then it is answered. */
 bool step_by_trap_flag(struct turn *turn, int *rc_ret, struct hvmi_error *err);

@@ -44,7 +44,9 @@ static void put_place(struct hvmi_hooks *hooks, struct place *place)
 	hooks->place_count--;
 	for (uint32_t i = 0; i < hooks->vm->description.vcpus; i++) {
 		struct vcpu_turn *v = &hooks->vcpus[i];
-		v->lifted = v->lifted == place ? NULL : v->lifted;
+		for (uint32_t n = 0; n < v->lifted_count; n++)
+			if (v->lifted[n] == place)
+				v->lifted[n--] = v->lifted[--v->lifted_count];
 		v->emulated = v->emulated == place ? NULL : v->emulated;
 		v->table = v->table == place ? NULL : v->table;
 	}
@@ -264,6 +266,36 @@ static int unplace_page(struct hvmi_hook *hook, struct ref *ref, struct hvmi_err
 	return 0;
 }
 
+static void release_int3(struct hvmi_hooks *hooks, struct place *place)
+{
+	if (place->page)
+		page_put(hooks, place->page, NULL);
+	place->page = NULL;
+	if (place->cloaked)
+		shared_release(hooks, SHARED_STEP, NULL);
+	need_both(hooks, SHARED_INT3, place->step_over, false, NULL);
+}
+
+/* What an int3 needs of the machine, and of its page, if it is not to be seen. */
+static int need_for_int3(struct hvmi_hooks *hooks, struct place *place, struct hvmi_error *err)
+{
+	int rc = need_both(hooks, SHARED_INT3, place->step_over, true, err);
+	if (rc)
+		return rc;
+	/* Some of what touches its page is executed with the int3 away. */
+	if (place->cloaked)
+		rc = shared_need(hooks, SHARED_STEP, err);
+	if (rc) {
+		need_both(hooks, SHARED_INT3, place->step_over, false, NULL);
+		return rc;
+	}
+	if (place->hidden || place->cloaked)
+		rc = page_get(hooks, place->key, place->step_over, &place->page, err);
+	if (rc)
+		release_int3(hooks, place);
+	return rc;
+}
+
 static int place_int3(struct hvmi_hook *hook, struct ref *ref, uint64_t gpa, struct hvmi_error *err)
 {
 	struct hvmi_hooks *hooks = hook->hooks;
@@ -271,16 +303,13 @@ static int place_int3(struct hvmi_hook *hook, struct ref *ref, uint64_t gpa, str
 	int rc = get_place(hooks, PLACE_INT3, gpa, &place, err);
 	if (!rc && !place->placed) {
 		place->hidden = hook->plan.mechanism == HVMI_MECHANISM_HIDDEN_INT3;
+		place->cloaked = hook->plan.mechanism == HVMI_MECHANISM_CLOAKED_INT3;
 		place->step_over = (uint8_t)hook->plan.step_over;
-		rc = need_both(hooks, SHARED_INT3, place->step_over, true, err);
-		if (!rc && place->hidden)
-			rc = page_get(hooks, gpa, place->step_over, &place->page, err);
+		rc = need_for_int3(hooks, place, err);
 		if (!rc) {
 			rc = int3_put(hooks, place, err);
-			if (rc && place->hidden)
-				page_put(hooks, place->page, NULL);
 			if (rc)
-				need_both(hooks, SHARED_INT3, place->step_over, false, NULL);
+				release_int3(hooks, place);
 		}
 		if (rc) {
 			put_place(hooks, place);
@@ -301,9 +330,7 @@ static int unplace_int3(struct hvmi_hook *hook, struct ref *ref, struct hvmi_err
 		int rc = int3_take(hooks, place, err);
 		if (rc)
 			return rc;
-		if (place->hidden)
-			page_put(hooks, place->page, NULL);
-		need_both(hooks, SHARED_INT3, place->step_over, false, NULL);
+		release_int3(hooks, place);
 	}
 	leave(&place->first, hook->hot);
 	put_place(hooks, place);

@@ -14,7 +14,7 @@ static const char *const mechanism_names[HVMI_MECHANISM_END] = {
 	[HVMI_MECHANISM_BREAKPOINT] = "breakpoint by address",
 	[HVMI_MECHANISM_HIDDEN_INT3] = "hidden int3", [HVMI_MECHANISM_INT3] = "int3",
 	[HVMI_MECHANISM_PAGE] = "page rights", [HVMI_MECHANISM_WATCHPOINT] = "watchpoint",
-	[HVMI_MECHANISM_EVENT] = "event",
+	[HVMI_MECHANISM_EVENT] = "event", [HVMI_MECHANISM_CLOAKED_INT3] = "cloaked int3",
 };
 
 static const char *const step_over_names[HVMI_STEP_OVER_END] = {
@@ -91,6 +91,9 @@ static const struct way {
 	  HIDDEN | CAN_FAST_STEP | CAN_STEP, HVMI_PLAN_STEALTH, 0 },
 	{ HVMI_HOOK_EXECUTE, HVMI_MECHANISM_HIDDEN_INT3, HVMI_STEP_OVER_VIEW, HIDDEN | CAN_STEP,
 	  HVMI_PLAN_STEALTH, 0 },
+	{ HVMI_HOOK_EXECUTE, HVMI_MECHANISM_CLOAKED_INT3, HVMI_STEP_OVER_EMULATE,
+	  CAN_INT3 | CAN_ACCESS | CAN_EMULATE | CAN_EMULATE_DATA | CAN_STEP | CAN_DECODE,
+	  HVMI_PLAN_STEALTH, 0 },
 	{ HVMI_HOOK_EXECUTE, HVMI_MECHANISM_INT3, HVMI_STEP_OVER_EMULATE,
 	  CAN_INT3 | CAN_EMULATE_DATA, 0, 0 },
 	{ HVMI_HOOK_EXECUTE, HVMI_MECHANISM_INT3, HVMI_STEP_OVER_RESTORE,
@@ -116,7 +119,8 @@ static const char *limit(const struct way *way, const struct hvmi_hook_request *
 		return "its watchpoints tell reads and writes: for execution, hook addresses";
 	if (r->flags & HVMI_HOOK_STEALTH && !(way->flags & HVMI_PLAN_STEALTH))
 		return "the guest could see the int3 in its memory, and HVMI_HOOK_STEALTH was asked "
-		       "for: that needs breakpoints by address, or views";
+		       "for: that needs breakpoints by address, views, or rights that can be taken "
+		       "from pages and single steps";
 	return NULL;
 }
 
@@ -192,7 +196,8 @@ static uint32_t verdicts_of_memory(uint32_t abilities, uint32_t kind, const stru
 {
 	uint32_t v = BIT(CONTINUE);
 	bool int3 = p->mechanism == HVMI_MECHANISM_INT3 ||
-		    p->mechanism == HVMI_MECHANISM_HIDDEN_INT3;
+		    p->mechanism == HVMI_MECHANISM_HIDDEN_INT3 ||
+		    p->mechanism == HVMI_MECHANISM_CLOAKED_INT3;
 	if (p->flags & HVMI_PLAN_AFTER)
 		return v;
 	if (abilities & CAN_SET_REGISTERS && abilities & CAN_DECODE)

@@ -6,65 +6,95 @@
 #define PENDING_STEP (1u << 14)
 #define RWX (HVMI_RIGHT_READ | HVMI_RIGHT_WRITE | HVMI_RIGHT_EXECUTE)
 
-/* Take a place away for a step of one vCPU, and put it back. */
-static int lift(struct hvmi_hooks *hooks, struct place *place, bool away, struct hvmi_error *err)
+bool step_has_lifted(const struct vcpu_turn *v, const struct place *place)
 {
-	uint8_t byte = away ? place->original : INT3;
-	if (place->type == PLACE_PAGE)
-		return hvmi_view_set_rights(hooks->events, hooks->view, place->key, 1,
-					    away ? RWX : place->rights, err);
-	if (place->hidden) {
-		place->page->copy[place->key % FRAME_SIZE] = byte;
-		return 0;
-	}
-	/* The step may have been over code that changes itself: what is there now is the guest's. */
-	uint8_t now;
-	if (!away && hvmi_vm_read(hooks->vm, place->key, &now, 1, NULL) == 0)
-		place->original = now;
-	int rc = hvmi_vm_write(hooks->vm, place->key, &byte, 1, NULL);
-	return rc ? hvmi_error_set(err, rc, place->key, "the code at 0x%llx cannot be written",
-				   (unsigned long long)place->key) : 0;
+	for (uint32_t i = 0; i < v->lifted_count; i++)
+		if (v->lifted[i] == place)
+			return true;
+	return false;
 }
 
-static void put_back(struct hvmi_hooks *hooks, struct vcpu_turn *v)
+int step_lift(struct turn *turn, struct place *place, uint32_t rights, struct hvmi_error *err)
+{
+	struct vcpu_turn *v = turn->vcpu;
+	bool has = step_has_lifted(v, place);
+	if (!has && v->lifted_count == LIFTED_MAX)
+		return hvmi_error_set(err, -EOVERFLOW, place->key,
+				      "the instruction touches more than %u hooked pages", LIFTED_MAX);
+	int rc = place_lift(turn->hooks, place, rights, err);
+	if (rc)
+		return rc;
+	if (has)
+		place->lifters--;
+	else
+		v->lifted[v->lifted_count++] = place;
+	v->lifted_at = turn->rip;
+	return 0;
+}
+
+void step_put_back(struct hvmi_hooks *hooks, struct vcpu_turn *v)
 {
 	struct hvmi_error err;
-	struct place *place = v->lifted;
-	v->lifted = NULL;
-	if (place && place->placed && lift(hooks, place, false, &err))
-		vm_log(hooks->vm, HVMI_LOG_ERROR, "%s", err.text);
+	while (v->lifted_count)
+		if (place_return(hooks, v->lifted[--v->lifted_count], &err))
+			vm_log(hooks->vm, HVMI_LOG_ERROR, "%s", err.text);
 	if (v->wrote)
 		pages_resync(hooks);
 	v->wrote = false;
 }
 
+void step_meet(struct turn *turn, const struct place *page)
+{
+	struct hvmi_hooks *hooks = turn->hooks;
+	uint64_t rip;
+	/* Who comes here has done his own. */
+	step_put_back(hooks, turn->vcpu);
+	/* Others are behind theirs if they are elsewhere: one may have halted before that was told. */
+	for (uint32_t i = 0; i < hooks->vm->description.vcpus; i++) {
+		struct vcpu_turn *v = &hooks->vcpus[i];
+		if (step_has_lifted(v, page) &&
+		    hvmi_vm_register(hooks->vm, i, HVMI_X86_RIP, &rip) == 0 && rip != v->lifted_at)
+			step_put_back(hooks, v);
+	}
+}
+
 void step_forget(struct hvmi_hooks *hooks, uint32_t vcpu)
 {
 	struct vcpu_turn *v = &hooks->vcpus[vcpu];
-	put_back(hooks, v);
+	step_put_back(hooks, v);
 	*v = (struct vcpu_turn){ 0 };
 }
 
-static int step_away(struct turn *turn, struct place *place, struct hvmi_answer *a, bool trap_flag,
-		     struct hvmi_error *err)
+/* What a page allows while the instruction is executed as it is. */
+static uint32_t bare_rights(struct turn *turn, const struct place *place)
 {
-	struct hvmi_hooks *hooks = turn->hooks;
+	/* Whoever else executes a page whose int3s are away would get past them. */
+	return place->type != PLACE_PAGE || !place->marks || place->copy || turn_lies_in(turn, place) ?
+		       RWX : HVMI_RIGHT_READ | HVMI_RIGHT_WRITE;
+}
+
+static int lift_bare(struct turn *turn, struct place *place, struct hvmi_error *err)
+{
+	place = place->cloaked ? place->page : place;
+	return step_lift(turn, place, bare_rights(turn, place), err);
+}
+
+/* One step, of the instruction as it is in memory. */
+static int step_bare(struct turn *turn, struct hvmi_answer *a, bool trap_flag, struct hvmi_error *err)
+{
+	struct hvmi_registers *set = &turn->hooks->merged_registers;
 	uint64_t flags = 0;
-	if (trap_flag && hvmi_registers_get(turn->event->registers, HVMI_X86_RFLAGS, &flags))
-		return hvmi_error_set(err, -ENOTSUP, place->key, "the vCPU's flags are not known");
-	int rc = lift(hooks, place, true, err);
-	if (rc)
-		return rc;
-	turn->vcpu->lifted = place;
 	if (!trap_flag) {
 		a->flags |= HVMI_ANSWER_STEP;
 		turn->vcpu->over = true;
 		turn->vcpu->back = turn->event->view;
 		return 0;
 	}
-	hvmi_registers_get(&hooks->merged_registers, HVMI_X86_RFLAGS, &flags);
+	if (hvmi_registers_get(turn->event->registers, HVMI_X86_RFLAGS, &flags))
+		return hvmi_error_set(err, -ENOTSUP, turn->rip, "the vCPU's flags are not known");
+	hvmi_registers_get(set, HVMI_X86_RFLAGS, &flags);
 	turn->vcpu->trap_flag = !(flags & RFLAGS_TF);
-	hvmi_registers_set(&hooks->merged_registers, HVMI_X86_RFLAGS, flags | RFLAGS_TF);
+	hvmi_registers_set(set, HVMI_X86_RFLAGS, flags | RFLAGS_TF);
 	return 0;
 }
 
@@ -79,7 +109,7 @@ struct place *place_at(struct turn *turn)
 }
 
 /* 16 bytes of code without our int3s. */
-static int clean_bytes(struct turn *turn, uint8_t clean[16], struct hvmi_error *err)
+static int clean_bytes(struct turn *turn, uint8_t clean[CLEAN_MAX], struct hvmi_error *err)
 {
 	struct hvmi_space *space;
 	size_t done = 0;
@@ -92,8 +122,8 @@ static int clean_bytes(struct turn *turn, uint8_t clean[16], struct hvmi_error *
 					    (unsigned long long)turn->rip) : 0;
 }
 
-int step_over(struct turn *turn, struct place *place, struct hvmi_answer *a, uint8_t clean[16],
-	      struct hvmi_error *err)
+int step_over(struct turn *turn, struct place *place, struct hvmi_answer *a,
+	      uint8_t clean[CLEAN_MAX], struct hvmi_error *err)
 {
 	struct hvmi_hooks *hooks = turn->hooks;
 	uint8_t how = place->step_over;
@@ -126,8 +156,10 @@ int step_over(struct turn *turn, struct place *place, struct hvmi_answer *a, uin
 		a->data_len = 16;
 		return clean_bytes(turn, clean, err);
 	default:
-		return step_away(turn, place, a, how == HVMI_STEP_OVER_TRAP_FLAG, err);
+		break;
 	}
+	int rc = lift_bare(turn, place, err);
+	return rc ? rc : step_bare(turn, a, how == HVMI_STEP_OVER_TRAP_FLAG, err);
 }
 
 /* The hook that asked for steps is told of one; it may ask for more. */
@@ -162,7 +194,7 @@ int step_event(struct turn *turn, struct hvmi_error *err)
 		hooks->options.other(hooks->options.context, turn->event);
 		return 0;
 	}
-	put_back(hooks, v);
+	step_put_back(hooks, v);
 	if (v->tables) {
 		follow_look(hooks, v);
 		follow_tell(turn);
@@ -209,9 +241,9 @@ bool step_by_trap_flag(struct turn *turn, int *rc_ret, struct hvmi_error *err)
 	struct vcpu_turn *v = turn->vcpu;
 	struct hvmi_answer a = { .size = sizeof(a) };
 	uint64_t flags = 0;
-	if (!v->lifted || !(turn->event->pending_debug & PENDING_STEP))
+	if (!v->lifted_count || !(turn->event->pending_debug & PENDING_STEP))
 		return false;
-	put_back(hooks, v);
+	step_put_back(hooks, v);
 	/* The guest steps itself: the exception is its own too. */
 	if (!v->trap_flag)
 		return false;
@@ -231,25 +263,33 @@ int step_unimplemented(struct turn *turn, struct hvmi_error *err)
 {
 	struct hvmi_hooks *hooks = turn->hooks;
 	struct hvmi_answer a = { .size = sizeof(a) };
-	struct place *place = place_at(turn);
-	bool step = hooks->abilities & CAN_STEP;
-	if (!place || !place->placed)
-		place = turn->vcpu->emulated;
+	struct vcpu_turn *v = turn->vcpu;
+	struct place *here[] = { place_at(turn), v->emulated };
+	bool step = hooks->abilities & CAN_STEP, any = false;
 	enum shared what = step ? SHARED_STEP : SHARED_DEBUG;
-	int rc = -ENOTSUP;
-	if (place && place->placed && (step || hooks->abilities & CAN_DEBUG)) {
-		rc = hooks->shared[what] ? 0 : shared_need(hooks, what, err);
-		if (!rc)
-			rc = step_away(turn, place, &a, !step, err);
-		if (!rc && !step) {
-			a.flags |= HVMI_ANSWER_REGISTERS;
-			a.registers = &hooks->merged_registers;
+	int rc = step || hooks->abilities & CAN_DEBUG ? 0 : -ENOTSUP;
+	/* What is away for its emulation has to be away for the step too. */
+	for (uint32_t i = 0, held = v->lifted_count; !rc && i < 2 + held; i++) {
+		struct place *place = i < 2 ? here[i] : v->lifted[i - 2];
+		if (place && place->placed) {
+			rc = lift_bare(turn, place, err);
+			any = true;
 		}
 	}
+	if (!rc)
+		rc = !any ? -ENOTSUP : hooks->shared[what] ? 0 : shared_need(hooks, what, err);
+	if (!rc)
+		rc = step_bare(turn, &a, !step, err);
+	if (!rc && !step) {
+		a.flags |= HVMI_ANSWER_REGISTERS;
+		a.registers = &hooks->merged_registers;
+	}
 	/* The guest gets #UD from the hypervisor then, or goes on as it can. */
-	if (rc)
+	if (rc) {
+		step_put_back(hooks, v);
 		vm_log(hooks->vm, HVMI_LOG_WARNING,
 		       "the instruction at 0x%llx cannot be emulated, nor stepped over",
 		       (unsigned long long)turn->rip);
+	}
 	return hvmi_events_answer(hooks->events, turn->event, rc ? NULL : &a, err);
 }

@@ -94,8 +94,8 @@ int pass_on(struct turn *turn, struct hvmi_error *err)
 	return rc && a.flags ? hvmi_events_answer(turn->hooks->events, turn->event, NULL, err) : rc;
 }
 
-static int go_on(struct turn *turn, struct place *place, struct hvmi_answer *a, uint8_t clean[16],
-		 struct hvmi_error *err)
+static int go_on(struct turn *turn, struct place *place, struct hvmi_answer *a,
+		 uint8_t clean[CLEAN_MAX], struct hvmi_error *err)
 {
 	if (moved(turn))
 		return 0;
@@ -143,8 +143,8 @@ static int skip(struct turn *turn, struct hvmi_answer *a, struct hvmi_error *err
 	return 0;
 }
 
-static int act(struct turn *turn, struct place *place, struct hvmi_answer *a, uint8_t clean[16],
-	       struct hvmi_error *err)
+static int act(struct turn *turn, struct place *place, struct hvmi_answer *a,
+	       uint8_t clean[CLEAN_MAX], struct hvmi_error *err)
 {
 	struct hvmi_hooks *hooks = turn->hooks;
 	/* CPUID's results are registers: who sets them does its work. */
@@ -224,7 +224,7 @@ static int without_verdict(struct turn *turn, struct place *place, const char *w
 {
 	struct hvmi_hooks *hooks = turn->hooks;
 	struct hvmi_answer a = { .size = sizeof(a) };
-	uint8_t clean[16];
+	uint8_t clean[CLEAN_MAX];
 	refuse(turn, turn->winner ? turn->winner : turn->first, why);
 	memset(hooks->merged_registers.known, 0, sizeof(hooks->merged_registers.known));
 	step_forget(hooks, turn->event->vcpu);
@@ -235,6 +235,7 @@ static int without_verdict(struct turn *turn, struct place *place, const char *w
 		a.flags |= HVMI_ANSWER_REGISTERS;
 		a.registers = &hooks->merged_registers;
 	}
+	cloak_prepare(turn, &a, clean);
 	follow_prepare(turn, &a);
 	return rc ? rc : hvmi_events_answer(hooks->events, turn->event, &a, err);
 }
@@ -243,7 +244,7 @@ int verdict_carry_out(struct turn *turn, struct place *place, struct hvmi_error 
 {
 	struct hvmi_answer a = { .size = sizeof(a) };
 	struct hvmi_error why = { .text = "" };
-	uint8_t clean[16];
+	uint8_t clean[CLEAN_MAX];
 	if (!(turn->event->flags & HVMI_EVENT_WAITS))
 		return 0;
 	if (turn->winner && !(turn->winner->plan.verdicts >> turn->action & 1))
@@ -251,6 +252,8 @@ int verdict_carry_out(struct turn *turn, struct place *place, struct hvmi_error 
 	int rc = act(turn, place, &a, clean, &why);
 	if (!rc)
 		rc = add_rest(turn, &a, &why);
+	if (!rc)
+		cloak_prepare(turn, &a, clean);
 	follow_prepare(turn, &a);
 	if (!rc)
 		rc = hvmi_events_answer(turn->hooks->events, turn->event, &a, &why);

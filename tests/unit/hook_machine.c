@@ -10,6 +10,9 @@ static const uint32_t none[] = { 0 };
 static const uint32_t no_breakpoints[] = { HVMI_CAN_BREAKPOINTS, 0 };
 static const uint32_t no_fast_step[] = { HVMI_CAN_BREAKPOINTS, HVMI_CAN_FAST_STEP, 0 };
 static const uint32_t no_views[] = { HVMI_CAN_BREAKPOINTS, HVMI_CAN_VIEWS, 0 };
+static const uint32_t no_access[] = { HVMI_CAN_BREAKPOINTS, HVMI_CAN_VIEWS,
+				      HVMI_CAN_EVENT + HVMI_EVENT_ACCESS,
+				      HVMI_CAN_EVENT + HVMI_EVENT_STEP, 0 };
 static const uint32_t no_emulation[] = { HVMI_CAN_BREAKPOINTS, HVMI_CAN_VIEWS, HVMI_CAN_EMULATE,
 					 HVMI_CAN_EMULATE_DATA, HVMI_CAN_EVENT + HVMI_EVENT_WATCHPOINT,
 					 0 };
@@ -23,7 +26,8 @@ const struct profile profiles[] = {
 	{ "all", none, 2, HVMI_MECHANISM_BREAKPOINT, HVMI_STEP_OVER_ANSWER },
 	{ "no breakpoints", no_breakpoints, 2, HVMI_MECHANISM_HIDDEN_INT3, HVMI_STEP_OVER_FAST },
 	{ "no fast step", no_fast_step, 2, HVMI_MECHANISM_HIDDEN_INT3, HVMI_STEP_OVER_VIEW },
-	{ "no views", no_views, 2, HVMI_MECHANISM_INT3, HVMI_STEP_OVER_EMULATE },
+	{ "no views", no_views, 2, HVMI_MECHANISM_CLOAKED_INT3, HVMI_STEP_OVER_EMULATE },
+	{ "no access", no_access, 2, HVMI_MECHANISM_INT3, HVMI_STEP_OVER_EMULATE },
 	{ "no emulation", no_emulation, 1, HVMI_MECHANISM_INT3, HVMI_STEP_OVER_RESTORE },
 	{ "no step", no_step, 1, HVMI_MECHANISM_INT3, HVMI_STEP_OVER_TRAP_FLAG },
 	{ "no rights", no_rights, 2, HVMI_MECHANISM_BREAKPOINT, HVMI_STEP_OVER_ANSWER },

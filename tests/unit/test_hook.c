@@ -145,7 +145,8 @@ START_TEST(stealth)
 		ck_assert_uint_eq(hook_machine_call(&m, 5), 6);
 		ck_assert_int_eq(seen.calls, 2);
 		ck_assert_int_eq(hvmi_vm_read(m.vm, AT_ADD, &byte, 1, NULL), 0);
-		ck_assert_uint_eq(byte, 0x48);
+		/* What is not in a copy is in memory, and the guest does not see it. */
+		ck_assert_uint_eq(byte, profile->mechanism == HVMI_MECHANISM_CLOAKED_INT3 ? 0xcc : 0x48);
 		ck_assert_int_eq(hvmi_vm_write(m.vm, AT_ADD, "\x48\x83\xc0\x01\xc3\0\0\0", 8, NULL), 0);
 	}
 	hook_machine_close(&m);

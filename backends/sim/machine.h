@@ -77,6 +77,7 @@ struct sim {
 	uint64_t calls[SIM_METHOD_COUNT];
 	uint64_t generation;	/* what map_generation says */
 	uint64_t mapped_pages, mapped_peak;	/* by map_pages: now, and at most so far */
+	uint64_t lacks[(HVMI_CAN_EVENT + HVMI_EVENT_KIND_END) / 64 + 1];	/* capabilities, by bit */
 	struct sim_probe *probe;	/* NULL: the vCPUs do nothing */
 };
 

@@ -265,6 +265,9 @@ static int no_probe(const struct sim *sim, struct hvmi_error *err)
 int probe_capability(void *machine, uint32_t capability, struct hvmi_error *err)
 {
 	const struct sim *sim = machine;
+	if (sim->lacks[capability / 64] >> capability % 64 & 1)
+		return hvmi_error_set(err, -ENOTSUP, HVMI_NO_ADDRESS,
+				      "sim: the script says that the machine lacks it");
 	if (capability == HVMI_CAN_PAUSE || capability == HVMI_CAN_SET_REGISTERS)
 		return 0;
 	if (capability == HVMI_CAN_EVENT + HVMI_EVENT_INTERRUPT && sim->probe)

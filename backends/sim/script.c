@@ -419,6 +419,31 @@ static int do_chunks(struct script *s)
 	return line_end(s);
 }
 
+/* A capability by its name; 0 if there is none. */
+static uint32_t capability_by_name(const char *name)
+{
+	for (uint32_t i = 1; i < HVMI_CAN_EVENT + HVMI_EVENT_KIND_END; i++) {
+		const char *known = hvmi_capability_name(i);
+		if (known && strcmp(name, known) == 0)
+			return i;
+	}
+	return 0;
+}
+
+static int do_lacks(struct script *s)
+{
+	char *word = need_word(s, "the capability");
+	if (!word)
+		return -EINVAL;
+	for (; word; word = next_word(s)) {
+		uint32_t number = capability_by_name(word);
+		if (!number)
+			return script_error(s, -EINVAL, "capability '%s' is unknown", word);
+		s->sim->lacks[number / 64] |= 1ull << number % 64;
+	}
+	return 0;
+}
+
 static int method_by_name(const char *name)
 {
 	static const char *const names[] = {
@@ -483,8 +508,8 @@ static int run_line(struct script *s)
 		int (*run)(struct script *s);
 	} directives[] = {
 		{ "absent", do_absent }, { "arch", do_arch }, { "bytes", do_bytes },
-		{ "chunks", do_chunks }, { "fail", do_fail }, { "load", do_load },
-		{ "nomap", do_nomap }, { "note", do_note }, { "probe", do_probe }, { "ram", do_ram },
+		{ "chunks", do_chunks }, { "fail", do_fail }, { "lacks", do_lacks },
+		{ "load", do_load }, { "nomap", do_nomap }, { "note", do_note }, { "probe", do_probe }, { "ram", do_ram },
 		{ "static", do_static }, { "u32", do_u32 }, { "u64", do_u64 },
 		{ "vcpu", do_vcpu },
 	};

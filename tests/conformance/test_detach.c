@@ -21,8 +21,10 @@ static const char *disturb(struct machine *m)
 		GOOD(hvmi_events_request(m->events, &r, &error));
 		GOOD(hvmi_space_translate(m->space, m->box.data, &gpa));
 		GOOD(hvmi_view_set_rights(m->events, 0, gpa, 1, HVMI_RIGHT_READ, &error));
-		GOOD(hvmi_space_translate(m->space, PROBE_WORK, &gpa));
-		GOOD(hvmi_view_set_rights(m->events, 0, gpa, 1, HVMI_RIGHT_READ, &error));
+		if (m->box.features & PROBE_WORKERS) {
+			GOOD(hvmi_space_translate(m->space, PROBE_WORK, &gpa));
+			GOOD(hvmi_view_set_rights(m->events, 0, gpa, 1, HVMI_RIGHT_READ, &error));
+		}
 		return "accesses";
 	}
 	if (hvmi_vm_capability(m->vm, HVMI_CAN_EVENT + HVMI_EVENT_CPUID, NULL) == 0) {

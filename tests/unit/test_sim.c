@@ -278,7 +278,7 @@ START_TEST(bad_scripts)
 		"vcpu 0 rax x", "vcpu 0 rax 1 2", "vcpu 0xffffffffffffffff", "static 1",
 		"nomap 1", "absent", "absent 0", "absent 0 0", "absent 0 1", "absent 1 4K",
 		"fail", "fail read", "fail read 1", "fail read 0 EIO", "fail read x EIO",
-		"fail read 1 EPERM", "fail read 1 unknown", "fail read 1 OK", "fail close 1 EIO",
+		"fail read 1 EPERM", "fail read 1 unknown", "fail read 1 OK", "fail close 1 EIO", "lacks", "lacks nothing",
 		"fail read 1 EIO x", "fail read 1 EIO 1 1", "note", "note X",
 		"note X /nonexistent", "note X /", "RAM 0 4K",
 	};

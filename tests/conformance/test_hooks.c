@@ -144,6 +144,60 @@ static void stealth(void)
 	close_hooks();
 }
 
+/* What the guest reads and writes at hooks is as if there were none, in whatever way it does that. */
+static void stealth_accesses(void)
+{
+	struct seen seen = { .calls = 0 };
+	struct hvmi_hook_request r = execute(0, &seen);
+	r.flags = HVMI_HOOK_STEALTH;
+	struct hvmi_hook_plan plan = open_for(r);
+	const uint64_t from = data_page(3), at[] = { from + 0x104, from + PAGE - 2, from + PAGE + 1 };
+	uint8_t want[2 * PAGE], now[2 * PAGE];
+	for (uint32_t i = 0; i < sizeof(want); i++)
+		want[i] = (uint8_t)(i * 7 + 3) & 0x7f;
+	guest_write(from, want, sizeof(want));
+	for (unsigned i = 0; i < 3; i++) {
+		r.address = at[i];
+		add(&r);
+	}
+	remark("by %s, got over by %s", hvmi_hook_mechanism_name(plan.mechanism),
+	       hvmi_step_over_name(plan.step_over));
+	for (unsigned i = 0; i < 3; i++)
+		for (uint64_t gva = at[i] - 8; gva <= at[i] + 1; gva++) {
+			uint64_t value = call(last_vcpu(), user_place(PLACE_read), gva, 0);
+			CHECK(memcmp(&value, want + (gva - from), 8) == 0);
+		}
+	/* Strings: from there, over the border, and to there. */
+	start_call(0, user_place(PLACE_copy), data_page(5), from + 0x80, PAGE);
+	finish_call();
+	guest_read(data_page(5), now, PAGE);
+	CHECK(memcmp(now, want + 0x80, PAGE) == 0);
+	memmove(want + 0x100, want + PAGE - 8, 16);
+	start_call(0, user_place(PLACE_copy), from + 0x100, data_page(5) + PAGE - 0x88, 16);
+	finish_call();
+	/* Writes, and what is read, changed and written. */
+	for (unsigned i = 0; i < 3; i++)
+		for (uint64_t gva = at[i] - 7; gva <= at[i]; gva++) {
+			uint64_t value = 0x1122334455667700 + gva % 64, changed;
+			call(0, user_place(PLACE_write), gva, value);
+			call(last_vcpu(), user_place(PLACE_add), gva, 0x10203);
+			value += 0x10203;
+			memcpy(want + (gva - from), &value, 8);
+			changed = call(0, user_place(PLACE_read), gva, 0);
+			SAME(changed, value);
+		}
+	/* An instruction that is hooked, and reads what is hooked: itself. */
+	r.address = exec_place(PLACE_read);
+	guest_read(r.address, now, 8);
+	add(&r);
+	uint64_t itself = call(0, r.address, r.address, 0);
+	CHECK(memcmp(&itself, now, 8) == 0);
+	SAME(seen.calls, 1);
+	close_hooks();
+	guest_read(from, now, sizeof(now));
+	CHECK(memcmp(now, want, sizeof(now)) == 0);
+}
+
 static void verdict(void)
 {
 	struct seen seen = { .action = HVMI_VERDICT_SKIP };
@@ -439,6 +493,7 @@ static void process_switch(void)
 const struct test hook_tests[] = {
 	{ "hook-execution", execution },
 	{ "hook-stealth", stealth },
+	{ "hook-stealth-accesses", stealth_accesses },
 	{ "hook-verdict", verdict },
 	{ "hook-bytes", bytes },
 	{ "hook-denied", denied },

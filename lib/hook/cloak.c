@@ -138,7 +138,7 @@ static bool is_bare(struct turn *turn, const struct hvmi_answer *a, const struct
 	for (uint32_t i = 0; i < m->count; i++) {
 		struct place *page = m->pages[i];
 		stopped_there |= e->gpa / FRAME_SIZE * FRAME_SIZE == page->key;
-		if (page->first || page->watch_count || turn_lies_in(turn, page))
+		if (page->parts || page->watch_count || turn_lies_in(turn, page))
 			return false;
 	}
 	return stopped_there;

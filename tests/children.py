@@ -9,9 +9,9 @@ import threading
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "hvmi")
 SCRIPTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "scripts")
 SKIPPED = 77
-# For kernels in emulators: where the host is busy timers come late, and Linux would take them for broken ones,
-# which it panics of, and the clock for unsteady, which it complains of.
-COMMAND_LINE = "console=ttyS0 panic=-1 no_timer_check tsc=nowatchdog "
+# For kernels in emulators: where the host is busy timers come late. Linux would take them for broken ones, which
+# it panics of, and measure the TSC by them, so that its clock runs several times too fast.
+COMMAND_LINE = "console=ttyS0 panic=-1 no_timer_check tsc=unstable "
 
 # What is running now, so that a signal can end it; and no more begins after one.
 children = set()

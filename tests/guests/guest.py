@@ -159,7 +159,7 @@ def unflatten(path, out):
 
 
 def hash_of_scripts():
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(COMMAND_LINE.encode())
     folders = [HERE, os.path.join(HERE, "guest")]
     for folder in folders:
         for name in sorted(os.listdir(folder)):

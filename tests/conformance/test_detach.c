@@ -219,8 +219,11 @@ static void two_machines(void)
 		start_disturbed(&machine, 2 * i);
 		/* Whatever the other one does, this one is not done before it is answered. */
 		/* Its workers may meet more of them while one is answered, without end. */
-		for (int n = 0; n < 10 && hvmi_events_next(second.events, 5, &event, &error) == 1 && i % 2; n++)
+		for (int n = 0; n < 10; n++) {
+			if (hvmi_events_next(second.events, 5, &event, &error) != 1 || i % 2 == 0)
+				break;
 			pass_on(&second, &event);
+		}
 		CHECK(!call_done());
 		for (int64_t end = now_ms() + options.timeout_ms; !call_done();) {
 			if (now_ms() > end)

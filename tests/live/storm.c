@@ -497,7 +497,9 @@ int main(int argc, char **argv)
 	now = &modules;
 	list_modules(os, true);
 	/* A busy host gives the guest little time in each. */
-	for (long i = 0; (i < rounds || (distinct <= DISTINCT_MIN && i < 10 * rounds)) && !hvmi_vm_lost(vm); i++) {
+	for (long i = 0; i < rounds || (distinct <= DISTINCT_MIN && i < 10 * rounds); i++) {
+		if (hvmi_vm_lost(vm))
+			break;
 		struct hvmi_task other = { .size = sizeof(other) };
 		now = &leaders;
 		list_tasks(os, 0, i % 2 ? &other : NULL);

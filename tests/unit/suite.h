@@ -6,8 +6,8 @@
 #include <stdlib.h>
 
 /*
- * Check ends what takes longer than 4 s, which a busy machine may need. What hangs is named by it all the same,
- * before ctest ends the program.
+ * Check ends what takes longer than 4 s, which a busy machine may need. What hangs is named by it all
+ * the same, before ctest ends the program.
  */
 __attribute__((constructor)) static void set_default_timeout(void)
 {

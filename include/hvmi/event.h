@@ -146,7 +146,10 @@ HVMI_API int hvmi_events_open(struct hvmi_vm *vm, const struct hvmi_events_optio
  */
 HVMI_API void hvmi_events_close(struct hvmi_events *events);
 
-/** A descriptor that polls readable when hvmi_events_next() has something. Do not read it. */
+/**
+ * A descriptor that polls readable when hvmi_events_next() has something, and now and then when it finds that it has
+ * nothing. Do not read it.
+ */
 HVMI_API int hvmi_events_fd(const struct hvmi_events *events);
 
 /** hvmi_event_request.vcpu: all of them. */

@@ -25,7 +25,7 @@ from children import SKIPPED, Failure, Skipped, catch_signals  # noqa: E402
 
 # The limits are for a machine that has much else to do: alone each needs a fifth of them.
 RIGS = {
-    "svm": dict(emulator=machine.Qemu, suite="bookworm", xen="4.17", timeout=1200),
+    "svm": dict(emulator=machine.Qemu, suite="bookworm", xen="4.17", timeout=2400),
     "vmx": dict(emulator=machine.Bochs, suite="bookworm", xen="4.17", timeout=2400),
     "vmx-4.20": dict(emulator=machine.Bochs, suite="trixie", xen="4.20", timeout=2400),
 }

@@ -82,11 +82,18 @@ static uint64_t steps(uint64_t argument)
 	return guest_call(last_vcpu(), kernel_place(PLACE_steps), argument, 0, 0).values[0];
 }
 
+/* In all the places where it is. */
 static void code_is_whole(void)
 {
+	const uint64_t copies[] = { machine.box.code, machine.box.exec, machine.box.kcode };
 	uint8_t now[PROBE_CODE_BYTES];
-	guest_read(machine.box.kcode, now, machine.box.code_bytes);
-	CHECK(memcmp(now, machine.code, machine.box.code_bytes) == 0);
+	for (size_t i = 0; i < sizeof(copies) / sizeof(*copies); i++) {
+		guest_read(copies[i], now, machine.box.code_bytes);
+		for (uint32_t at = 0; at < machine.box.code_bytes; at++)
+			if (now[at] != machine.code[at])
+				fail("code at 0x%llx is 0x%02x and not 0x%02x",
+				     (unsigned long long)copies[i] + at, now[at], machine.code[at]);
+	}
 }
 
 static void detour(void)
@@ -297,10 +304,12 @@ static uint32_t recover(void)
 static void killed(void)
 {
 	const unsigned rounds = options.cycles < 100 ? 4 : 12;
+	uint8_t code[PROBE_CODE_BYTES];
 	uint32_t restored = 0;
 	need_kernel();
 	need_probe(PROBE_CHECKS);
 	make_directory();
+	memcpy(code, machine.code, sizeof(code));
 	uint64_t before = check_guest().values[CHECK_TEXT];
 	for (unsigned i = 0; i < rounds; i++) {
 		/* There is one client at a time, of some machines. */
@@ -314,6 +323,8 @@ static void killed(void)
 		SAME(how, 0);
 		need_kernel();
 		restored += recover();
+		/* When the machine was opened it may have had int3s in it. */
+		memcpy(machine.code, code, sizeof(code));
 		code_is_whole();
 		/* Whatever the dead one had begun. */
 		end_call();

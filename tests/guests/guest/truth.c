@@ -340,7 +340,12 @@ bool truth_steady(int spinner)
 			continue;
 		char path[64], stat[1024];
 		snprintf(path, sizeof(path), "/proc/%.16s", pid);
-		if (read_stat(path, stat, sizeof(stat)) <= 0 || is_kernel_thread(stat))
+		if (read_stat(path, stat, sizeof(stat)) <= 0)
+			continue;
+		/* It ends by itself, some seconds after the file system was mounted. */
+		if (strstr(stat, " (ext4lazyinit) "))
+			idle = false;
+		if (is_kernel_thread(stat))
 			continue;
 		snprintf(path, sizeof(path), "/proc/%.16s/task", pid);
 		const char *tid;

@@ -18,6 +18,8 @@ static const char usage[] =
 #define ERRNO_MAX 4095		/* MAX_ERRNO of include/linux/err.h */
 /* An entry's code up to the call of its handler. */
 #define ENTRY_BYTES 1024
+/* Calls under way that are remembered: a guest can make up threads without end. */
+#define PENDING_MAX 65536u
 
 struct call {
 	const char *name, *arguments;
@@ -97,6 +99,7 @@ struct trace {
 	bool summary, results;
 	struct tally *tallies;
 	struct made *pending;		/* those that have not returned yet */
+	uint32_t pending_count;
 	struct hvmi_member result;	/* in the registers that the kernel saves on its stack */
 	/* The contexts of the hooks. */
 	struct door {
@@ -225,9 +228,20 @@ static struct made *take_pending(struct trace *t, int32_t tid)
 		if (made->who.pid != tid)
 			continue;
 		*at = made->next;
+		t->pending_count--;
 		return made;
 	}
 	return NULL;
+}
+
+static void end_pending(struct trace *t)
+{
+	while (t->pending) {
+		struct made *made = t->pending;
+		t->pending = made->next;
+		print_made(t, made, NULL);
+	}
+	t->pending_count = 0;
 }
 
 static uint64_t argument_value(const struct hvmi_hook_event *event, const struct entry *entry, uint32_t i)
@@ -303,8 +317,11 @@ static void on_call(void *context, const struct hvmi_hook_event *event, struct h
 		print_made(t, made, NULL);
 		return;
 	}
+	if (t->pending_count == PENDING_MAX)
+		end_pending(t);
 	made->next = t->pending;
 	t->pending = made;
+	t->pending_count++;
 }
 
 /* Behind the call of the entry's handler: the stack begins with the registers that the program gets. */
@@ -436,21 +453,12 @@ static bool hook_entry(struct trace *t, size_t i)
 		return true;
 	rc = find_return(t, entry, request.address, &request.address);
 	if (rc) {
-		tool_error(&t->tool, TOOL_OS, "where calls return from %s is not known: end without --results",
+		tool_error(&t->tool, TOOL_OS, "where calls return from %s is not known: do without --results",
 			   entry->symbols[0]);
 		return false;
 	}
 	request.callback = on_return;
 	return hooking_add(&t->hooking, &request);
-}
-
-static void end_pending(struct trace *t)
-{
-	while (t->pending) {
-		struct made *made = t->pending;
-		t->pending = made->next;
-		print_made(t, made, NULL);
-	}
 }
 
 int main(int argc, char **argv)

@@ -7,8 +7,8 @@
  * as those of os.h: each in one thread at a time, `..._next()` returns 1, 0 at the end, or an error
  * after which the list has ended. Text is UTF-8; an unpaired surrogate of the guest's UTF-16 is
  * the three bytes that the scheme of UTF-8 gives it, and a NUL within is C0 80, so that different names
- * stay different: hvmi_text_escape() makes \\xed\\xa0\\x80 of U+D800, and \\xc0\\x80 of a NUL. Strings that a call on an iterator gave are valid
- * until the next call on it. Addresses are guest-virtual.
+ * stay different: hvmi_text_escape() makes \\xed\\xa0\\x80 of U+D800, and \\xc0\\x80 of a NUL. Strings
+ * that a call on an iterator gave are valid until the next call on it. Addresses are guest-virtual.
  */
 #ifndef HVMI_WINDOWS_H
 #define HVMI_WINDOWS_H

@@ -91,8 +91,9 @@ int windows_symbol(const struct hvmi_os *os, const char *what, const char *name,
 
 /* Text. */
 
-/* UTF-16 to UTF-8: at most size - 1 bytes and a NUL, whole characters. An unpaired
- * surrogate becomes the three bytes that the scheme of UTF-8 gives it, a NUL the two that are too long. Returns the length that the whole has. */
+/* UTF-16 to UTF-8: at most size - 1 bytes and a NUL, whole characters. An unpaired surrogate becomes the
+ * three bytes that the scheme of UTF-8 gives it, a NUL the two that are too long. Returns the length
+ * that the whole has. */
 size_t windows_utf8(const uint8_t *utf16, size_t bytes, char *buf, size_t size);
 /* The same of characters of one byte, which is how the registry compresses names. */
 size_t windows_latin1(const uint8_t *text, size_t bytes, char *buf, size_t size);
